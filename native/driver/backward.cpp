@@ -1,0 +1,326 @@
+// Back through time. Chunks of steps, the last first. Within a chunk every task carries its ranks from the last step to the
+// first without waiting for another, leaving the gradients of the pre-activations in scratch; then the products that have no
+// order in time (weights, biases, input) are done for the whole chunk, each element by one owner in a fixed order of rows.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "driver/sequences.hpp"
+#include "driver/weights.hpp"
+#include "throughtime/parallel.hpp"
+
+namespace throughtime {
+namespace {
+
+// Rows (steps times sequences) of a chunk: enough to pay for going through the weight gradients once, few enough for the cache.
+constexpr Index chunk_bytes = 1024 * 1024;
+constexpr Index fewest_rows = 256, most_rows = 512;
+constexpr double work_per_thread = 5e5;
+
+enum Tap { tap_delta, tap_a };  // the first two are the same for every cell
+enum RnnTap { rnn_u = 2 };
+enum GruTap { gru_hidden = 2, gru_bypass, gru_u };
+enum LstmTap { lstm_u = 2, lstm_cell_in, lstm_cell, lstm_cell_out };
+
+template <class T> class Backward {
+ public:
+  explicit Backward(const BackwardArgs<T>& args)
+      : args_(args),
+        p_(args.problem),
+        kernels_(kernels<T>()),
+        sizes_(p_),
+        sequences_(p_),
+        deal_{task_count(double(sequences_.total()), p_.B)},
+        single_(p_.B == 1),
+        w_hh_(kernels_, args.weights.w_hh, sizes_.cell.h_order, sizes_.cell.gates, p_.H, p_.P, p_.untied ? p_.T - 1 : 1, p_.threads),
+        w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, args.grad_x.data ? sizes_.cell.gates : 0, p_.H, p_.I,
+              p_.untied ? p_.T : 1, p_.threads),
+        w_hr_(kernels_, args.weights.w_hr, identity_order, args.weights.w_hr ? 1 : 0, p_.P, p_.H, 1, p_.threads),
+        delta_(p_.B * sizes_.PP, true),
+        carry_(sizes_.cell.has_cell || sizes_.cell.has_bypass ? p_.B * sizes_.HP : 0, true),
+        cell_(sizes_.cell.has_cell ? p_.B * sizes_.HP : 0),
+        c0_(sizes_.cell.has_cell ? p_.B * sizes_.HP : 0, true),
+        h_(p_.B * sizes_.PP, true),
+        h_prev_(sizes_.cell.has_bypass ? p_.B * sizes_.PP : 0, true),
+        zeros_(sizes_.PP, true),
+        unprojected_delta_(args.weights.w_hr ? p_.B * sizes_.HP : 0, true),
+        a_stride_(sizes_.gate_width + 64 / Index(sizeof(T))) {}  // off the powers of two, which would fight for cache sets
+
+  void run() {
+    start();
+    Index last = sequences_.steps(), rows_wanted = chunk_rows();
+    bool first_chunk = true;
+    while (last > 0) {
+      Index first = last - 1, rows = sequences_.active(first);
+      while (!p_.untied && first > 0 && rows + sequences_.active(first - 1) <= rows_wanted) rows += sequences_.active(--first);
+      if (a_capacity_ < rows) {
+        a_capacity_ = rows;
+        a_ = Scratch<T>(rows * a_stride_, true);
+        if (args_.weights.w_hr) {
+          deltas_ = Scratch<T>(rows * sizes_.PP, true);
+          unprojected_ = Scratch<T>(rows * sizes_.HP);
+        }
+      }
+      parallel_for(int(deal_.tasks), p_.threads, [&](int task) { carry_back(task, first, last); });
+      collect(first, last, first_chunk);
+      last = first;
+      first_chunk = false;
+    }
+    finish(first_chunk);
+  }
+
+ private:
+  static constexpr int identity_order[1] = {0};
+
+  Index chunk_rows() const { return std::clamp<Index>(chunk_bytes / (a_stride_ * Index(sizeof(T))), fewest_rows, most_rows); }
+
+  Index task_count(double rows, Index most) const {
+    const double work = rows * double(sizes_.product_width) * double(p_.I + p_.P);
+    return std::max<Index>(1, std::min<Index>({Index(p_.threads), most, Index(work / work_per_thread)}));
+  }
+
+  bool wants_weights() const {
+    return args_.grad_w_ih || args_.grad_w_hh || args_.grad_b_ih || args_.grad_b_hh || args_.grad_w_hr;
+  }
+
+  void start() {
+    if (args_.taps) std::fill_n(args_.taps, tap_count(p_.cell) * p_.T * p_.B, std::numeric_limits<double>::quiet_NaN());
+    for (Index r = 0; r < p_.B; ++r) {
+      const Index b = sequences_.sequence(r);
+      if (args_.grad_h_n) std::copy_n(args_.grad_h_n + b * p_.P, p_.P, delta_.get() + r * sizes_.PP);
+      if (sizes_.cell.has_cell) {
+        if (args_.grad_c_n) std::copy_n(args_.grad_c_n + b * p_.H, p_.H, carry_.get() + r * sizes_.HP);
+        if (args_.c0) std::copy_n(args_.c0 + b * p_.H, p_.H, c0_.get() + r * sizes_.HP);
+      }
+    }
+  }
+
+  // What is left in delta and carry has arrived at the state before the first step (or never left it: length 0).
+  void finish(bool nothing_done) {
+    for (Index r = 0; r < p_.B; ++r) {
+      const Index b = sequences_.sequence(r);
+      if (args_.grad_h0) std::copy_n(delta_.get() + r * sizes_.PP, p_.P, args_.grad_h0 + b * p_.P);
+      if (args_.grad_c0) std::copy_n(carry_.get() + r * sizes_.HP, p_.H, args_.grad_c0 + b * p_.H);
+    }
+    if (p_.lengths) {
+      sequences_.clear_padding(args_.grad_x, p_.I);
+      sequences_.clear_padding(args_.delta, p_.P);
+    }
+    if (!nothing_done) return;
+    const Index rows = sizes_.cell.gates * p_.H;
+    for (auto [gradient, count] : {std::pair<T*, Index>{args_.grad_w_ih, rows * p_.I}, {args_.grad_w_hh, rows * p_.P},
+                                   {args_.grad_b_ih, rows}, {args_.grad_b_hh, rows}, {args_.grad_w_hr, p_.P * p_.H}})
+      if (gradient) std::fill_n(gradient, count, T(0));
+  }
+
+  // ---- in the order of time -----------------------------------------------------------------------------------------
+
+  const T* saved_row(Index s, Index r) const { return args_.saved + (sequences_.offset(s) + r) * sizes_.saved_width; }
+  T* a_row(Index first, Index s, Index r) const { return a_.get() + (sequences_.offset(s) - sequences_.offset(first) + r) * a_stride_; }
+
+  // The state before step s, P values; in the user's memory, so not padded.
+  const T* previous_output(Index s, Index r) const {
+    if (s > 0) return sequences_.row(args_.output, s - 1, r);
+    return args_.h0 ? args_.h0 + sequences_.sequence(r) * p_.P : zeros_.get();
+  }
+
+  const T* with_padding(const T* row, T* scratch) const {
+    return p_.P == sizes_.PP ? row : std::copy_n(row, p_.P, scratch) - p_.P;
+  }
+
+  void tap(int which, Index s, Index r, double value) const {
+    args_.taps[(which * p_.T + sequences_.time(s, r)) * p_.B + sequences_.sequence(r)] = value;
+  }
+
+  void carry_back(Index task, Index first, Index last) {
+    const Index mine = deal_.count(task, p_.B);
+    std::vector<BackwardRow<T>> rows(mine);
+    std::vector<const T*> from(mine);
+    std::vector<T*> to(mine);
+    for (Index s = last - 1; s >= first; --s) {
+      const Index count = deal_.count(task, sequences_.active(s));
+      for (Index i = 0; i < count; ++i) rows[i] = enter(s, deal_.rank(task, i), first);
+      if (args_.weights.w_hr) {
+        for (Index i = 0; i < count; ++i) {
+          const Index r = deal_.rank(task, i);
+          from[i] = rows[i].delta;
+          std::copy_n(from[i], p_.P, deltas_.get() + (sequences_.offset(s) - sequences_.offset(first) + r) * sizes_.PP);
+          to[i] = unprojected_delta_.get() + r * sizes_.HP;
+          rows[i].delta = to[i];
+        }
+        w_hr_.multiply(0, count, from.data(), to.data(), single_);
+      }
+      kernels_.backward_rows[int(p_.cell)](count, sizes_.HP, rows.data());
+      if (s == 0 && (p_.untied || !(args_.grad_h0 || args_.taps))) {
+        for (Index i = 0; args_.taps && i < count; ++i) tap_gates(s, deal_.rank(task, i), rows[i]);
+        continue;
+      }
+      for (Index i = 0; i < count; ++i) {
+        from[i] = rows[i].a + sizes_.h_offset;
+        to[i] = delta_.get() + deal_.rank(task, i) * sizes_.PP;
+      }
+      w_hh_.multiply(p_.untied ? s - 1 : 0, count, from.data(), to.data(), single_);
+      for (Index i = 0; i < count; ++i) leave(s, deal_.rank(task, i), rows[i]);
+    }
+  }
+
+  BackwardRow<T> enter(Index s, Index r, Index first) {
+    T* delta = delta_.get() + r * sizes_.PP;
+    if (args_.grad_output.data) kernels_.add(delta, sequences_.row(args_.grad_output, s, r), p_.P);
+    if (args_.delta.data) std::copy_n(delta, p_.P, sequences_.row(args_.delta, s, r));
+    if (args_.taps) tap(tap_delta, s, r, kernels_.sum_squares(delta, sizes_.PP));
+    BackwardRow<T> row{};
+    row.delta = delta;
+    row.a = a_row(first, s, r);
+    if (!sizes_.cell.keeps_gates) {
+      row.h = with_padding(sequences_.row(args_.output, s, r), h_.get() + r * sizes_.PP);
+      return row;
+    }
+    row.gates = saved_row(s, r);
+    row.carry = carry_.get() + r * sizes_.HP;
+    if (sizes_.cell.has_bypass) row.h_prev = with_padding(previous_output(s, r), h_prev_.get() + r * sizes_.PP);
+    if (sizes_.cell.has_cell) {
+      row.c = row.gates + sizes_.cell_offset;
+      row.c_prev = s > 0 ? saved_row(s - 1, r) + sizes_.cell_offset : c0_.get() + r * sizes_.HP;
+      row.cell = cell_.get() + r * sizes_.HP;
+      if (args_.taps) tap(lstm_cell_in, s, r, kernels_.sum_squares(row.carry, sizes_.HP));
+    }
+    return row;
+  }
+
+  void tap_gates(Index s, Index r, const BackwardRow<T>& row) const {
+    tap(tap_a, s, r, kernels_.sum_squares(row.a + sizes_.h_offset, sizes_.product_width));
+    if (sizes_.cell.has_bypass) tap(gru_bypass, s, r, kernels_.sum_squares(row.carry, sizes_.HP));
+    if (sizes_.cell.has_cell) {
+      tap(lstm_cell, s, r, kernels_.sum_squares(row.cell, sizes_.HP));
+      tap(lstm_cell_out, s, r, kernels_.sum_squares(row.carry, sizes_.HP));
+    }
+  }
+
+  // What was transported lies in delta. The loss's own gradient of the step before is added later, in enter().
+  void leave(Index s, Index r, const BackwardRow<T>& row) {
+    T* delta = delta_.get() + r * sizes_.PP;
+    double arrived = 0;
+    if (args_.taps) {
+      tap_gates(s, r, row);
+      arrived = kernels_.sum_squares(delta, sizes_.PP);
+      tap(sizes_.cell.has_bypass ? int(gru_hidden) : sizes_.cell.has_cell ? int(lstm_u) : int(rnn_u), s, r, arrived);
+    }
+    if (sizes_.cell.has_bypass) {
+      kernels_.add(delta, row.carry, p_.P);
+      if (args_.taps) tap(gru_u, s, r, arrived = kernels_.sum_squares(delta, sizes_.PP));
+    }
+    if (!args_.rescale) return;
+    if (sizes_.cell.has_cell) arrived += kernels_.sum_squares(row.carry, sizes_.HP);
+    if (!(arrived > 0) || !std::isfinite(arrived)) return;
+    const T factor = T(1 / std::sqrt(arrived));
+    kernels_.scale(delta, factor, p_.P);
+    if (sizes_.cell.has_cell) kernels_.scale(row.carry, factor, p_.H);
+  }
+
+  // ---- without order in time ----------------------------------------------------------------------------------------
+
+  void collect(Index first, Index last, bool first_chunk) {
+    if (!wants_weights() && !args_.grad_x.data) return;
+    const Index n = sequences_.offset(last) - sequences_.offset(first);
+    std::vector<const T*> x(n), h(n), a(n), unprojected(args_.grad_w_hr ? n : 0);
+    std::vector<T*> grad_x(args_.grad_x.data ? n : 0);
+    Index k = 0;
+    for (Index s = first; s < last; ++s)
+      for (Index r = 0; r < sequences_.active(s); ++r, ++k) {
+        x[k] = sequences_.row(args_.x, s, r);
+        h[k] = previous_output(s, r);
+        a[k] = a_.get() + k * a_stride_;
+        if (args_.grad_x.data) grad_x[k] = sequences_.row(args_.grad_x, s, r);
+        if (args_.grad_w_hr) {
+          T* output = unprojected_.get() + k * sizes_.HP;
+          kernels_.lstm_output(output, saved_row(s, r), saved_row(s, r) + sizes_.cell_offset, sizes_.HP);
+          unprojected[k] = output;
+        }
+      }
+    const CellShape& cell = sizes_.cell;
+    const bool fresh = first_chunk || p_.untied;
+    const Index gate_rows = cell.gates * p_.H, matrix = p_.untied ? first : 0;
+    const int shares = int(task_count(double(n), std::numeric_limits<Index>::max()));
+    parallel_for(shares, p_.threads, [&](int share) {
+      if (args_.grad_w_ih)
+        weight_gradient(share, shares, fresh, n, x.data(), p_.I, a_.get(), a_stride_, cell.x_order, cell.gates, p_.H,
+                        args_.grad_w_ih + matrix * gate_rows * p_.I);
+      if (args_.grad_w_hh && !(p_.untied && first == 0))
+        weight_gradient(share, shares, fresh, n, h.data(), p_.P, a_.get() + sizes_.h_offset, a_stride_, cell.h_order, cell.gates,
+                        p_.H, args_.grad_w_hh + (p_.untied ? matrix - 1 : 0) * gate_rows * p_.P);
+      if (args_.grad_w_hr)
+        weight_gradient(share, shares, fresh, n, unprojected.data(), p_.H, deltas_.get(), sizes_.PP, identity_order, 1, p_.P,
+                        args_.grad_w_hr);
+      bias_gradient(share, shares, fresh, n, a_.get(), cell.x_order, args_.grad_b_ih ? args_.grad_b_ih + matrix * gate_rows : nullptr);
+      bias_gradient(share, shares, fresh, n, a_.get() + sizes_.h_offset, cell.h_order,
+                    args_.grad_b_hh ? args_.grad_b_hh + matrix * gate_rows : nullptr);
+      if (args_.grad_x.data) {
+        const Index from = n * share / shares, to = n * (share + 1) / shares;
+        if (to > from) w_ih_.multiply(matrix, to - from, a.data() + from, grad_x.data() + from, false);
+      }
+    });
+  }
+
+  // gradient[order[g] * rows + m][:] += sum over k of a[k][g * padded(rows) + m] * inputs[k][:]; this share's part of (g, m).
+  void weight_gradient(Index share, Index shares, bool fresh, Index n, const T* const* inputs, Index columns, const T* a,
+                       Index a_stride, const int* order, Index gates, Index rows, T* gradient) const {
+    const Index from = gates * rows * share / shares, to = gates * rows * (share + 1) / shares;
+    if (from == to) return;
+    const Index width = kernels_.panel_width;
+    std::vector<const T*> a_columns(to - from);
+    std::vector<T*> c(to - from);
+    const Scratch<T> panel(n * width);
+    Product<T> p{};
+    p.rows = to - from;
+    p.depth = n;
+    p.segments = 1;
+    p.a_step = a_stride;
+    p.a = a_columns.data();
+    p.b = panel.get();
+    p.c = c.data();
+    p.start = fresh ? Start::zero : Start::accumulate;
+    for (Index column = 0; column < columns; column += width) {
+      p.columns = std::min(width, columns - column);
+      for (Index m = from; m < to; ++m) {
+        const Index gate = m / rows, unit = m % rows;
+        a_columns[m - from] = a + gate * padded<T>(rows) + unit;
+        c[m - from] = gradient + (order[gate] * rows + unit) * columns + column;
+      }
+      kernels_.pack_rows(panel.get(), inputs, n, column, column + p.columns);
+      kernels_.product(p);
+    }
+  }
+
+  void bias_gradient(Index share, Index shares, bool fresh, Index n, const T* a, const int* order, T* gradient) const {
+    if (!gradient) return;
+    for (Index gate = 0; gate < sizes_.cell.gates; ++gate) {
+      const Index from = p_.H * share / shares, count = p_.H * (share + 1) / shares - from;
+      T* sums = gradient + order[gate] * p_.H + from;
+      if (fresh) std::fill_n(sums, count, T(0));
+      for (Index k = 0; k < n; ++k) kernels_.add(sums, a + k * a_stride_ + gate * sizes_.HP + from, count);
+    }
+  }
+
+  const BackwardArgs<T>& args_;
+  const Problem& p_;
+  const Kernels<T>& kernels_;
+  const Sizes<T> sizes_;
+  const Sequences sequences_;
+  const Deal deal_;
+  const bool single_;
+  const BackwardWeight<T> w_hh_, w_ih_, w_hr_;
+  const Scratch<T> delta_, carry_, cell_, c0_, h_, h_prev_, zeros_, unprojected_delta_;
+  const Index a_stride_;
+  Scratch<T> a_, deltas_, unprojected_;
+  Index a_capacity_ = 0;
+};
+
+}  // namespace
+
+template <class T> void backward(const BackwardArgs<T>& args) { Backward<T>(args).run(); }
+template void backward(const BackwardArgs<float>&);
+template void backward(const BackwardArgs<double>&);
+
+}  // namespace throughtime

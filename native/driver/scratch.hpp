@@ -1,0 +1,32 @@
+// Scratch memory for the length of a call: 64-byte aligned, not initialised unless asked for.
+#pragma once
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "throughtime/layer.hpp"
+
+namespace throughtime {
+
+template <class T> class Scratch {
+ public:
+  Scratch() = default;
+  explicit Scratch(Index count, bool zero = false) {
+    if (count <= 0) return;
+    const std::size_t bytes = (std::size_t(count) * sizeof(T) + 63) / 64 * 64;
+    memory_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
+    if (!memory_) throw std::bad_alloc();
+    if (zero) std::memset(static_cast<void*>(memory_.get()), 0, bytes);
+  }
+  T* get() const { return memory_.get(); }
+  T& operator[](Index i) const { return memory_.get()[i]; }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T, Free> memory_;
+};
+
+}  // namespace throughtime

@@ -1,0 +1,55 @@
+// See sequences.hpp.
+#include "driver/sequences.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+namespace throughtime {
+
+Sequences::Sequences(const Problem& p) : reverse_(p.reverse), packed_(p.packed), full_(true), T_(p.T), length_(p.B, p.T) {
+  if (p.lengths) {
+    for (Index b = 0; b < p.B; ++b) {
+      const Index n = p.lengths[b];
+      if (n < 0 || n > p.T)
+        throw std::invalid_argument("lengths[" + std::to_string(b) + "] is " + std::to_string(n) + ", expected 0 to " +
+                                    std::to_string(p.T) + " (the number of steps of the input)");
+      full_ = full_ && n == p.T;
+    }
+    if (packed_) {
+      if (p.B && (!std::is_sorted(p.lengths, p.lengths + p.B, std::greater<Index>()) || p.lengths[p.B - 1] == 0))
+        throw std::invalid_argument("the lengths of a packed sequence must descend and be at least 1");
+      length_.assign(p.lengths, p.lengths + p.B);
+    } else if (!full_) {
+      sequence_.resize(p.B);
+      std::iota(sequence_.begin(), sequence_.end(), Index(0));
+      std::stable_sort(sequence_.begin(), sequence_.end(), [&](Index a, Index b) { return p.lengths[a] > p.lengths[b]; });
+      for (Index r = 0; r < p.B; ++r) length_[r] = p.lengths[sequence_[r]];
+    }
+  }
+  const Index longest = p.B ? length_[0] : 0;
+  active_.resize(longest);
+  offset_.resize(longest + 1);
+  Index running = p.B;
+  offset_[0] = 0;
+  for (Index s = 0; s < longest; ++s) {
+    while (running > 0 && length_[running - 1] <= s) --running;
+    active_[s] = running;
+    offset_[s + 1] = offset_[s] + running;
+  }
+}
+
+template <class T> void Sequences::clear_padding(const Rows<T>& rows, Index width) const {
+  if (packed_ || !rows.data) return;
+  for (Index r = 0; r < Index(length_.size()); ++r)
+    for (Index t = length_[r]; t < T_; ++t) {
+      T* row = rows.data + t * rows.step + sequence(r) * rows.row;
+      std::fill(row, row + width, T(0));
+    }
+}
+
+template void Sequences::clear_padding(const Rows<float>&, Index) const;
+template void Sequences::clear_padding(const Rows<double>&, Index) const;
+
+}  // namespace throughtime

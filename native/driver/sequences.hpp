@@ -1,0 +1,52 @@
+// Where the steps of a batch of sequences lie.
+//
+// Sequences are taken in descending order of length (rank r = 0..B-1), each in its own step order s = 0..length-1 (for the
+// reverse direction s = 0 is the true end). So at every step the active ones are ranks 0..active(s)-1, and (s, r) has the
+// packed row offset(s) + r among the N rows there are. User memory is addressed through row().
+#pragma once
+#include <vector>
+
+#include "throughtime/layer.hpp"
+
+namespace throughtime {
+
+class Sequences {
+ public:
+  // Throws std::invalid_argument for lengths outside 0..T, and, packed, for such that do not descend or hold a zero.
+  explicit Sequences(const Problem& problem);
+
+  Index steps() const { return Index(active_.size()); }           // of the longest sequence
+  Index total() const { return offset_.back(); }                  // N
+  Index active(Index s) const { return active_[s]; }
+  Index offset(Index s) const { return offset_[s]; }
+  Index length(Index r) const { return length_[r]; }
+  Index sequence(Index r) const { return sequence_.empty() ? r : sequence_[r]; }  // the user's b
+  bool full() const { return full_; }                             // every sequence has T steps
+
+  Index time(Index s, Index r) const { return reverse_ ? length_[r] - 1 - s : s; }  // the user's t
+
+  template <class T> T* row(const Rows<T>& rows, Index s, Index r) const {
+    const Index t = time(s, r);
+    return packed_ ? rows.data + (packed_offset(t) + r) * rows.row : rows.data + t * rows.step + sequence(r) * rows.row;
+  }
+
+  // Sets to zero what lies past each sequence's end (nothing, where there is no such place).
+  template <class T> void clear_padding(const Rows<T>& rows, Index width) const;
+
+ private:
+  Index packed_offset(Index t) const { return offset_[t]; }  // the same for both directions: ranks active at a time t are a prefix
+
+  bool reverse_, packed_, full_;
+  Index T_;
+  std::vector<Index> active_, offset_, length_, sequence_;
+};
+
+// Ranks are dealt to tasks in turn (rank r to task r mod tasks): with descending lengths every task gets its fair share
+// of the steps, and at each step its active ranks are the first ones it was dealt.
+struct Deal {
+  Index tasks;
+  Index count(Index task, Index active) const { return active > task ? (active - task - 1) / tasks + 1 : 0; }
+  Index rank(Index task, Index i) const { return task + i * tasks; }
+};
+
+}  // namespace throughtime

@@ -1,0 +1,127 @@
+// See weights.hpp.
+#include "driver/weights.hpp"
+
+#include <algorithm>
+
+#include "throughtime/parallel.hpp"
+
+namespace throughtime {
+
+const CellShape& shape_of(CellKind cell) {
+  static const CellShape rnn{1, 1, 0, {0, 0, 0, 0}, {0, 0, 0, 0}, false, false, false};
+  static const CellShape gru{3, 4, 1, {2, 0, 1, 0}, {0, 1, 2, 0}, false, true, true};
+  static const CellShape lstm{4, 4, 0, {0, 1, 2, 3}, {0, 1, 2, 3}, true, false, true};
+  return cell == CellKind::lstm ? lstm : cell == CellKind::gru ? gru : rnn;
+}
+
+int tap_count(CellKind cell) { return cell == CellKind::lstm ? 6 : cell == CellKind::gru ? 5 : 3; }
+
+template <class T>
+Sizes<T>::Sizes(const Problem& p)
+    : cell(shape_of(p.cell)),
+      HP(padded<T>(p.H)),
+      PP(padded<T>(p.P)),
+      gate_width(cell.segments * HP),
+      product_width(cell.gates * HP),
+      h_offset(cell.h_first * HP),
+      saved_width(cell.keeps_gates ? gate_width + (cell.has_cell ? HP : 0) : 0),
+      cell_offset(gate_width) {}
+
+template <class T> Index saved_width(CellKind cell, Index H) {
+  Problem p{};
+  p.cell = cell;
+  p.H = p.P = H;
+  return Sizes<T>(p).saved_width;
+}
+
+template <class T>
+ForwardWeight<T>::ForwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K,
+                                Index matrices, bool pack, int threads)
+    : kernels_(kernels), w_(w), order_(order), gates_(gates), H_(H), HP_(padded<T>(H)), K_(K), packed_(pack) {
+  if (!pack) return;
+  panels_ = Scratch<T>(matrices * gates * HP_ * K);
+  parallel_for(int(matrices), threads, [&](int m) {
+    kernels_.pack_transposed(panels_.get() + m * gates_ * HP_ * K_, w_ + m * gates_ * H_ * K_, order_, gates_, H_, K_);
+  });
+}
+
+template <class T>
+void ForwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias, bool single) const {
+  if (packed_) {
+    Product<T> p{};
+    p.rows = rows;
+    p.columns = gates_ * HP_;
+    p.depth = K_;
+    p.segments = 1;
+    p.a_step = 1;
+    p.a = a;
+    p.b = panels_.get() + matrix * gates_ * HP_ * K_;
+    p.c = c;
+    p.start = bias ? Start::bias : Start::accumulate;
+    p.bias = bias;
+    (single ? kernels_.product_single : kernels_.product)(p);
+    return;
+  }
+  if (bias)
+    for (Index i = 0; i < rows; ++i) std::copy(bias, bias + gates_ * HP_, c[i]);
+  for (int g = 0; g < gates_; ++g)
+    kernels_.matvec(rows, H_, K_, w_ + (matrix * gates_ + order_[g]) * H_ * K_, a, c, g * HP_);
+}
+
+template <class T>
+BackwardWeight<T>::BackwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K,
+                                  Index matrices, int threads)
+    : kernels_(kernels), gates_(gates), H_(H), HP_(padded<T>(H)), K_(K), KP_(padded<T>(K)), panels_(matrices * gates * H * KP_) {
+  const Index width = kernels_.panel_width, panels = (K + width - 1) / width;
+  parallel_for(int(matrices * panels), threads, [&](int task) {
+    const Index matrix = task / panels, first = task % panels * width;
+    std::unique_ptr<const T*[]> rows(new const T*[gates_ * H_]);
+    for (Index n = 0; n < gates_ * H_; ++n) rows[n] = w + ((matrix * gates_ + order[n / H_]) * H_ + n % H_) * K_;
+    kernels_.pack_rows(panels_.get() + (matrix * KP_ + first) * gates_ * H_, rows.get(), gates_ * H_, first,
+                           std::min(K_, first + width));
+  });
+}
+
+template <class T>
+void BackwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c, bool single) const {
+  Product<T> p{};
+  p.rows = rows;
+  p.columns = K_;
+  p.depth = H_;
+  p.segments = gates_;
+  p.a_segment = HP_;
+  p.a_step = 1;
+  p.a = a;
+  p.b = panels_.get() + matrix * gates_ * H_ * KP_;
+  p.c = c;
+  p.start = Start::zero;
+  (single ? kernels_.product_single : kernels_.product)(p);
+}
+
+template <class T> Scratch<T> bias_rows(const Kernels<T>& kernels, const Problem& p, const Sizes<T>& sizes, const Weights<T>& weights) {
+  const CellShape& cell = sizes.cell;
+  const Index matrices = p.untied ? p.T : 1;
+  Scratch<T> rows(matrices * sizes.gate_width, true);
+  for (Index m = 0; m < matrices; ++m) {
+    T* row = rows.get() + m * sizes.gate_width;
+    const T* b_ih = weights.b_ih ? weights.b_ih + m * cell.gates * p.H : nullptr;
+    const T* b_hh = weights.b_hh ? weights.b_hh + m * cell.gates * p.H : nullptr;
+    for (int k = 0; k < cell.gates; ++k)
+      if (b_ih) kernels.add(row + k * sizes.HP, b_ih + cell.x_order[k] * p.H, p.H);
+    for (int k = 0; k < cell.gates; ++k)
+      if (b_hh) kernels.add(row + (cell.h_first + k) * sizes.HP, b_hh + cell.h_order[k] * p.H, p.H);
+  }
+  return rows;
+}
+
+#define TT_INSTANTIATE(T)                                                                    \
+  template struct Sizes<T>;                                                                  \
+  template Index saved_width<T>(CellKind, Index);                                            \
+  template class ForwardWeight<T>;                                                           \
+  template class BackwardWeight<T>;                                                          \
+  template Scratch<T> bias_rows(const Kernels<T>&, const Problem&, const Sizes<T>&, const Weights<T>&);
+TT_INSTANTIATE(float)
+TT_INSTANTIATE(double)
+#undef TT_INSTANTIATE
+
+}  // namespace throughtime

@@ -1,0 +1,60 @@
+// Weights made ready for the product kernels. Packing is done anew at every call: neither a pointer nor a version
+// counter tells a changed weight (edits through .data bump no counter), and it is cheap beside a sequence.
+#pragma once
+#include "driver/scratch.hpp"
+#include "throughtime/kernels.hpp"
+
+namespace throughtime {
+
+// The sizes that follow from a problem, under one name each.
+template <class T> struct Sizes {
+  explicit Sizes(const Problem& p);
+  const CellShape& cell;
+  Index HP, PP;          // padded
+  Index gate_width;      // segments * HP
+  Index product_width;   // gates * HP: columns of either product
+  Index h_offset;        // where the recurrent product begins in a row of gates
+  Index saved_width;     // gate_width, and HP more for a cell state; 0 if nothing is kept
+  Index cell_offset;     // where the cell state lies in a saved row
+};
+
+// The operand of x W^T or h W^T: W [gates * H, K], for all steps of an untied network one after another.
+template <class T> class ForwardWeight {
+ public:
+  // order: torch's gate at each segment. `matrices`: 1, or one per step. `pack` false: the weight is used as it lies.
+  ForwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K, Index matrices,
+                bool pack, int threads);
+  // rows of C += (or = bias +) rows of A times W^T, columns from c's pointers on.
+  void multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias, bool single) const;
+
+ private:
+  const Kernels<T>& kernels_;
+  const T* w_;
+  const int* order_;
+  int gates_;
+  Index H_, HP_, K_;
+  bool packed_;
+  Scratch<T> panels_;
+};
+
+// The operand of g W: gradients of gates (segments of HP, those of `order`) to what W [gates * H, K] was applied to.
+template <class T> class BackwardWeight {
+ public:
+  BackwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K, Index matrices,
+                 int threads);
+  void multiply(Index matrix, Index rows, const T* const* a, T* const* c, bool single) const;
+  Index columns() const { return K_; }
+
+ private:
+  const Kernels<T>& kernels_;
+  int gates_;
+  Index H_, HP_, K_, KP_;
+  Scratch<T> panels_;
+};
+
+// Biases in a row of gates: b_ih (+ b_hh where the two are added anyway) over the columns of the input product, and,
+// for a cell that keeps its recurrent part apart, b_hh of that gate in the last segment. [steps][gate_width]
+template <class T> Scratch<T> bias_rows(const Kernels<T>& kernels, const Problem& p, const Sizes<T>& sizes,
+                                         const Weights<T>& weights);
+
+}  // namespace throughtime

@@ -1,0 +1,22 @@
+// Threads: fork, run, join. Torch's OpenMP team is shared when torch has brought one (its workers go on spinning after
+// every parallel operator; a pool of our own beside it doubled the time of what follows one). Without torch a small
+// pool of our own serves. A child made by fork() works alone. Concurrent callers are safe: each has a team, or works alone.
+#pragma once
+#include <type_traits>
+
+namespace throughtime {
+
+// Runs body(task) for every task in 0..tasks-1, on at most `threads` threads; flush-to-zero is on inside, the floating
+// point state of every thread is restored after. What a body throws is thrown here, once all have ended.
+void run_tasks(int tasks, int threads, void (*body)(void* context, int task), void* context);
+
+template <class Body> void parallel_for(int tasks, int threads, Body&& body) {
+  using Plain = std::remove_reference_t<Body>;
+  run_tasks(tasks, threads, [](void* context, int task) { (*static_cast<Plain*>(context))(task); },
+            const_cast<void*>(static_cast<const void*>(&body)));
+}
+
+const char* team_name();      // "openmp" (shared with torch) or "own"
+int default_thread_count();   // processors this process may run on, or OMP_NUM_THREADS
+
+}  // namespace throughtime

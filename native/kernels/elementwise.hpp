@@ -1,0 +1,38 @@
+// Small loops over one row.
+#pragma once
+#include "kernels/simd.hpp"
+
+namespace throughtime::TT_ISA {
+
+template <class T> void add(T* into, const T* from, Index n) {
+  Index i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) store(into + i, load(into + i) + load(from + i));
+  for (; i < n; ++i) into[i] += from[i];
+}
+
+template <class T> void scale(T* values, T factor, Index n) {
+  Index i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) store(values + i, load(values + i) * factor);
+  for (; i < n; ++i) values[i] *= factor;
+}
+
+// In float64 whatever T is: a norm of 1e-20 squared underflows float32, exactly where vanishing is to be seen.
+template <class T> double sum_squares(const T* values, Index n) {
+  constexpr int L = lanes<double>;
+  typedef T Half __attribute__((vector_size(L * sizeof(T))));
+  Vector<double> acc[2] = {};
+  Index i = 0;
+  for (; i + 2 * L <= n; i += 2 * L)
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      Half narrow;
+      __builtin_memcpy(&narrow, values + i + j * L, sizeof narrow);
+      const Vector<double> wide = __builtin_convertvector(narrow, Vector<double>);
+      acc[j] += wide * wide;
+    }
+  double total = sum<double>(acc[0] + acc[1]);
+  for (; i < n; ++i) total += double(values[i]) * double(values[i]);
+  return total;
+}
+
+}  // namespace throughtime::TT_ISA

@@ -1,0 +1,242 @@
+// Matrix products: register tiles of up to 6 rows by TT_PANEL_VECTORS vectors over packed panels, and the packing.
+//
+// A tile of 6 x 4 vectors on 32 registers (24 accumulators, 4 for B, the rest for broadcasts) does 24 multiply-adds for
+// 10 loads; with 16 registers it is 6 x 2. Panels are the outer loop and rows the inner one, so that a panel is read from
+// far away once and then comes from L1 or L2. See Goto & van de Geijn 2008, and Van Zee & van de Geijn 2015 (BLIS).
+#pragma once
+#include "kernels/simd.hpp"
+
+namespace throughtime::TT_ISA {
+
+constexpr int tile_rows = 6;
+constexpr int panel_vectors = TT_PANEL_VECTORS;
+template <class T> constexpr Index panel_width = panel_vectors * lanes<T>;
+
+// One tile. `valid` columns are stored, all are computed.
+template <class T, int R, int NV>
+void tile(const Product<T>& p, const T* const* a, const T* b, T* const* c, const T* bias, Index valid) {
+  constexpr int L = lanes<T>;
+  Vector<T> acc[R][NV];
+  const bool whole = valid == NV * L;
+  if (p.start == Start::bias) {
+#pragma GCC unroll 6
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) acc[i][j] = load(bias + j * L);
+  } else if (p.start == Start::accumulate && whole) {
+#pragma GCC unroll 6
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) acc[i][j] = load(c[i] + j * L);
+  } else {
+#pragma GCC unroll 6
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j)
+        acc[i][j] = p.start == Start::zero || j * L >= valid ? Vector<T>{} : load_first(c[i] + j * L, smaller(L, valid - j * L));
+  }
+  const Index step = p.a_step;
+  for (Index g = 0; g < p.segments; ++g) {
+    const T* row[R];
+#pragma GCC unroll 6
+    for (int i = 0; i < R; ++i) row[i] = a[i] + g * p.a_segment;
+    for (Index k = 0, at = 0; k < p.depth; ++k, at += step, b += NV * L) {
+      Vector<T> column[NV];
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) column[j] = load(b + j * L);
+#pragma GCC unroll 6
+      for (int i = 0; i < R; ++i) {
+        const Vector<T> value = splat(row[i][at]);
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; ++j) acc[i][j] += value * column[j];
+      }
+    }
+  }
+  if (whole) {
+#pragma GCC unroll 6
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) store(c[i] + j * L, acc[i][j]);
+  } else {
+#pragma GCC unroll 6
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j)
+        if (j * L < valid) store_first(c[i] + j * L, acc[i][j], smaller(L, valid - j * L));
+  }
+}
+
+// One row, every chain of additions split in CHAINS.
+template <class T, int NV, int CHAINS>
+void single(const Product<T>& p, const T* b, T* c, const T* bias, Index valid) {
+  constexpr int L = lanes<T>;
+  Vector<T> acc[CHAINS][NV] = {};
+  const Index step = p.a_step;
+  for (Index g = 0; g < p.segments; ++g) {
+    const T* a = p.a[0] + g * p.a_segment;
+    Index k = 0;
+    for (; k + CHAINS <= p.depth; k += CHAINS, b += CHAINS * NV * L)
+#pragma GCC unroll 8
+      for (int s = 0; s < CHAINS; ++s) {
+        const Vector<T> value = splat(a[(k + s) * step]);
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; ++j) acc[s][j] += value * load(b + (s * NV + j) * L);
+      }
+    for (; k < p.depth; ++k, b += NV * L) {
+      const Vector<T> value = splat(a[k * step]);
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) acc[0][j] += value * load(b + j * L);
+    }
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < NV; ++j) {
+    const Index left = smaller(L, valid - j * L);
+    if (left <= 0) break;
+#pragma GCC unroll 8
+    for (int width = CHAINS / 2; width > 0; width /= 2)
+      for (int s = 0; s < width; ++s) acc[s][j] += acc[s + width][j];
+    Vector<T> result = acc[0][j];
+    if (p.start == Start::bias) result += load(bias + j * L);
+    if (p.start == Start::accumulate) result += left == L ? load(c + j * L) : load_first(c + j * L, left);
+    if (left == L) store(c + j * L, result);
+    else store_first(c + j * L, result, left);
+  }
+}
+
+template <class T, int NV>
+void panel_of_rows(const Product<T>& p, const T* b, Index column, Index valid, const T* bias) {
+  const Index tiles = (p.rows + tile_rows - 1) / tile_rows;
+  T* c[tile_rows];
+  for (Index t = 0, row = 0; t < tiles; ++t) {
+    // Even tiles (6, 5, 5 rather than 6, 6, 4): no thin remainder.
+    const int rows = int((p.rows - row) / (tiles - t) + ((p.rows - row) % (tiles - t) != 0));
+    for (int i = 0; i < rows; ++i) c[i] = p.c[row + i] + column;
+    const T* const* a = p.a + row;
+    switch (rows) {
+      case 1: tile<T, 1, NV>(p, a, b, c, bias, valid); break;
+      case 2: tile<T, 2, NV>(p, a, b, c, bias, valid); break;
+      case 3: tile<T, 3, NV>(p, a, b, c, bias, valid); break;
+      case 4: tile<T, 4, NV>(p, a, b, c, bias, valid); break;
+      case 5: tile<T, 5, NV>(p, a, b, c, bias, valid); break;
+      default: tile<T, 6, NV>(p, a, b, c, bias, valid); break;
+    }
+    row += rows;
+  }
+}
+
+template <class T> void product(const Product<T>& p) {
+  const Index K = p.segments * p.depth;
+  for (Index column = 0; column < p.columns; column += panel_width<T>) {
+    const Index valid = smaller(p.columns - column, panel_width<T>);
+    const T* b = p.b + column * K;
+    const T* bias = p.bias + (p.start == Start::bias ? column : 0);
+    switch ((valid + lanes<T> - 1) / lanes<T>) {
+      case 1: panel_of_rows<T, 1>(p, b, column, valid, bias); break;
+      case 2: panel_of_rows<T, 2>(p, b, column, valid, bias); break;
+#if TT_PANEL_VECTORS > 2
+      case 3: panel_of_rows<T, 3>(p, b, column, valid, bias); break;
+      case 4: panel_of_rows<T, 4>(p, b, column, valid, bias); break;
+#endif
+      default: __builtin_unreachable();
+    }
+  }
+}
+
+template <class T> void product_single(const Product<T>& p) {
+  const Index K = p.segments * p.depth;
+  for (Index column = 0; column < p.columns; column += panel_width<T>) {
+    const Index valid = smaller(p.columns - column, panel_width<T>);
+    const T* b = p.b + column * K;
+    const T* bias = p.bias + (p.start == Start::bias ? column : 0);
+    T* c = p.c[0] + column;
+    switch ((valid + lanes<T> - 1) / lanes<T>) {
+      case 1: single<T, 1, 8>(p, b, c, bias, valid); break;
+      case 2: single<T, 2, 4>(p, b, c, bias, valid); break;
+#if TT_PANEL_VECTORS > 2
+      case 3: single<T, 3, 2>(p, b, c, bias, valid); break;
+      case 4: single<T, 4, 2>(p, b, c, bias, valid); break;
+#endif
+      default: __builtin_unreachable();
+    }
+  }
+}
+
+// Row-major weights as they are: dot products along k, four weight rows by R rows of A at a time.
+template <class T, int R>
+void dots(Index H, Index depth, const T* w, const T* const* a, T* const* c, Index c_offset) {
+  constexpr int L = lanes<T>;
+  const Index whole = depth / L * L;
+  for (Index n = 0; n < H; n += 4) {
+    const int count = int(smaller(4, H - n));
+    const T* row[4];
+    for (int j = 0; j < 4; ++j) row[j] = w + smaller(n + j, H - 1) * depth;
+    Vector<T> acc[R][4] = {};
+    for (Index k = 0; k < whole; k += L) {
+      Vector<T> weight[4];
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) weight[j] = load(row[j] + k);
+#pragma GCC unroll 4
+      for (int i = 0; i < R; ++i) {
+        const Vector<T> value = load(a[i] + k);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) acc[i][j] += value * weight[j];
+      }
+    }
+    if (whole < depth)
+      for (int i = 0; i < R; ++i) {
+        const Vector<T> value = load_first(a[i] + whole, depth - whole);
+        for (int j = 0; j < 4; ++j) acc[i][j] += value * load_first(row[j] + whole, depth - whole);
+      }
+    for (int i = 0; i < R; ++i)
+      for (int j = 0; j < count; ++j) c[i][c_offset + n + j] += sum<T>(acc[i][j]);
+  }
+}
+
+template <class T>
+void matvec(Index rows, Index H, Index depth, const T* w, const T* const* a, T* const* c, Index c_offset) {
+  for (Index row = 0; row < rows; row += 4) switch (smaller(4, rows - row)) {
+      case 1: dots<T, 1>(H, depth, w, a + row, c + row, c_offset); break;
+      case 2: dots<T, 2>(H, depth, w, a + row, c + row, c_offset); break;
+      case 3: dots<T, 3>(H, depth, w, a + row, c + row, c_offset); break;
+      default: dots<T, 4>(H, depth, w, a + row, c + row, c_offset); break;
+    }
+}
+
+template <class T>
+void pack_transposed(T* panels, const T* w, const int* order, int segments, Index H, Index K) {
+  const Index HP = padded<T>(H), columns = segments * HP;
+  for (Index column = 0; column < columns; column += panel_width<T>) {
+    const Index width = smaller(columns - column, panel_width<T>);
+    // A vector's worth of columns at a time lies in one segment, since HP is a multiple of every vector.
+    for (Index v = 0; v < width; v += lanes<T>) {
+      const Index segment = (column + v) / HP, unit = (column + v) % HP;
+      const Index live = unit >= H ? 0 : smaller(lanes<T>, H - unit);
+      const T* from = w + (order[segment] * H + unit) * K;
+      T* to = panels + column * K + v;
+      if (live == lanes<T>) {
+        for (Index k = 0; k < K; ++k)
+#pragma GCC unroll 16
+          for (int j = 0; j < lanes<T>; ++j) to[k * width + j] = from[j * K + k];
+      } else {
+        for (Index k = 0; k < K; ++k)
+          for (Index j = 0; j < lanes<T>; ++j) to[k * width + j] = j < live ? from[j * K + k] : T(0);
+      }
+    }
+  }
+}
+
+template <class T>
+void pack_rows(T* panels, const T* const* rows, Index depth, Index n_first, Index n_last) {
+  for (Index column = n_first; column < n_last; column += panel_width<T>) {
+    const Index valid = smaller(n_last - column, panel_width<T>);
+    const Index width = (valid + lanes<T> - 1) / lanes<T> * lanes<T>;
+    for (Index k = 0; k < depth; ++k, panels += width) {
+      const T* from = rows[k] + column;
+      Index n = 0;
+      for (; n + lanes<T> <= valid; n += lanes<T>) store(panels + n, load(from + n));
+      if (n < valid) store(panels + n, load_first(from + n, valid - n));
+    }
+  }
+}
+
+}  // namespace throughtime::TT_ISA

@@ -1,0 +1,16 @@
+"""The oracle: every cell forward and backward in NumPy, float64, a plain loop over time, derived by hand.
+
+It judges the native kernels, the torch operators and the stream alike, and it is written to be read: every
+intermediate value of a pass is a named, public array. One layer in one direction; stacking is the caller's.
+
+Shapes: T steps, B batch, I inputs, H hidden, P projected (= H without a projection), G gates.
+"""
+
+from throughtime.reference._backward import Backward as Backward
+from throughtime.reference._backward import backward as backward
+from throughtime.reference._forward import Forward as Forward
+from throughtime.reference._forward import forward as forward
+from throughtime.reference._probe import probe as probe
+from throughtime.reference._weights import Weights as Weights
+
+__all__ = ["Backward", "Forward", "Weights", "backward", "forward", "probe"]
