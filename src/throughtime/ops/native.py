@@ -1,0 +1,349 @@
+"""The native kernels on torch tensors: addresses in, tensors out, nothing of autograd.
+
+Shapes: T steps, B batch, I inputs, H hidden, P projected (= H without a projection), G gates, N steps in all.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from throughtime.cells import CELLS, Cell
+
+_CODE = {name: code for code, name in enumerate(CELLS)}  # the order of CellKind in layer.hpp
+
+try:
+    from throughtime import _native
+except ImportError as error:
+    _native = None
+    _problem = f"the native module of throughtime cannot be loaded ({error})"
+    warnings.warn(
+        f"{_problem}; everything works through torch's own operators, more slowly. Reinstalling throughtime mends it.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+else:
+    _problem = ""
+    _wanted = os.environ.get("THROUGHTIME_ISA", "")
+    if _wanted and not _native.set_isa(_wanted):
+        raise ValueError(
+            f"THROUGHTIME_ISA is {_wanted!r}; this processor can run: auto, {', '.join(_native.isas())}"
+        )
+
+_threads: int | None = None
+
+
+class LayerWeights(NamedTuple):
+    """The weights of one layer in one direction, as torch lays them out.
+
+    Tied: ``w_ih`` [G*H, I], ``w_hh`` [G*H, P], ``b_ih`` and ``b_hh`` [G*H] or ``None``, ``w_hr`` [P, H] or ``None``.
+    Untied: ``w_ih`` [T, H, I], ``w_hh`` [T-1, H, H], ``b_ih`` [T, H] or ``None``, the others ``None``.
+    """
+
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Tensor | None
+    b_hh: Tensor | None
+    w_hr: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the sequences of a batch lie in memory, and in which direction they are read.
+
+    Attributes:
+        lengths: int64 on the CPU, contiguous, [B]: true lengths, or ``None`` where all are T.
+        packed: ``x`` is the data of a ``PackedSequence`` [N, I]; ``lengths`` are then those of its sequences, descending.
+        reverse: start at each true end.
+    """
+
+    lengths: Tensor | None = None
+    packed: bool = False
+    reverse: bool = False
+
+
+class Gradients(NamedTuple):
+    """What :func:`backward` returns; what was not wanted is ``None``."""
+
+    x: Tensor | None
+    h0: Tensor | None
+    c0: Tensor | None
+    w_ih: Tensor | None
+    w_hh: Tensor | None
+    b_ih: Tensor | None
+    b_hh: Tensor | None
+    w_hr: Tensor | None
+
+
+def missing() -> str:
+    """Why there are no native kernels in this process; empty if there are."""
+    return _problem
+
+
+def instruction_sets() -> list[str]:
+    """The instruction sets the kernels can use on this processor, best first.
+
+    Example:
+        >>> "baseline" in instruction_sets()
+        True
+    """
+    return list(_native.isas()) if _native else []
+
+
+def instruction_set() -> str:
+    """The instruction set in use.
+
+    Example:
+        >>> instruction_set() in instruction_sets()
+        True
+    """
+    return str(_native.isa()) if _native else ""
+
+
+def set_instruction_set(name: str) -> None:
+    """Choose the instruction set of the kernels: one of :func:`instruction_sets`, or ``"auto"`` for the best.
+
+    The environment variable ``THROUGHTIME_ISA`` does the same from outside. Results of different sets agree to rounding.
+
+    Raises:
+        ValueError: this processor cannot run it, or there is none of that name.
+
+    Example:
+        >>> set_instruction_set("baseline")
+        >>> instruction_set()
+        'baseline'
+        >>> set_instruction_set("auto")
+    """
+    if not _native or not _native.set_isa(name):
+        raise ValueError(f"no instruction set {name!r} here; there are: auto, {', '.join(instruction_sets())}")
+
+
+def set_num_threads(threads: int | None) -> None:
+    """How many threads the kernels use at most; ``None`` (the default) follows ``torch.get_num_threads()``.
+
+    The number never changes a bit of a result.
+
+    Raises:
+        ValueError: less than 1.
+
+    Example:
+        >>> set_num_threads(1)
+        >>> get_num_threads()
+        1
+        >>> set_num_threads(None)
+    """
+    global _threads
+    if threads is not None and threads < 1:
+        raise ValueError(f"the number of threads is {threads}, expected at least 1, or None to follow torch")
+    _threads = threads
+
+
+def get_num_threads() -> int:
+    """How many threads the kernels use at most, see :func:`set_num_threads`."""
+    return _threads or torch.get_num_threads()
+
+
+def serves(x: Tensor) -> bool:
+    """Whether there are native kernels for tensors of this device and dtype."""
+    return _native is not None and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
+
+def lengths_of(batch_sizes: Tensor) -> Tensor:
+    """The lengths, descending, of the sequences in a ``PackedSequence`` with these ``batch_sizes``.
+
+    Example:
+        >>> lengths_of(torch.tensor([3, 2, 2]))
+        tensor([3, 3, 1])
+    """
+    alive = torch.arange(int(batch_sizes[0]))[:, None] < batch_sizes
+    return alive.sum(1)
+
+
+def output_rows(x: Tensor, layout: Layout) -> tuple[int, ...]:
+    """The leading axes of the output: (T, B), or (N,) in packed form."""
+    return tuple(x.shape[:-1])
+
+
+def forward(
+    cell: Cell,
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: LayerWeights,
+    layout: Layout,
+    *,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Run one layer in one direction.
+
+    Args:
+        cell: the cell.
+        x: [T, B, I] with any strides, or [N, I] packed.
+        h0: [B, P], zeros if ``None``.
+        c0: [B, H], zeros if ``None``; LSTM only.
+        weights: the weights.
+        layout: lengths and direction.
+        keep: keep what :func:`backward` needs.
+
+    Returns:
+        output [T, B, P] (or [N, P]), h_n [B, P], c_n [B, H] (empty without a cell state), and an opaque tensor for backward
+        (empty if not kept).
+
+    Raises:
+        ValueError: lengths outside 0..T.
+    """
+    f64 = x.dtype == torch.float64
+    call = _Call(cell, x, h0, c0, weights, layout)
+    rows = x.shape[:-1]
+    output = x.new_empty((*rows, call.P))
+    h_n = x.new_empty((call.B, call.P))
+    c_n = x.new_empty((call.B, call.H) if cell.has_cell_state else (0,))
+    width = saved_width(cell, call.H, f64) if keep else 0
+    saved = x.new_empty((rows.numel(), width) if width else (0,))
+    (_native.forward_f64 if f64 else _native.forward_f32)(
+        *call.arguments(), *_rows(output), h_n.data_ptr(), c_n.data_ptr(), saved.data_ptr()
+    )
+    return output, h_n, c_n, saved
+
+
+def backward(
+    cell: Cell,
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: LayerWeights,
+    layout: Layout,
+    output: Tensor,
+    saved: Tensor,
+    grad_output: Tensor | None,
+    grad_h_n: Tensor | None,
+    grad_c_n: Tensor | None,
+    *,
+    wanted: Gradients | tuple[bool, ...] = (False,) * 8,
+    taps: Tensor | None = None,
+    delta: Tensor | None = None,
+    rescale: bool = False,
+) -> Gradients:
+    """Back through time, for a call of :func:`forward` with ``keep=True``.
+
+    Args:
+        cell: the cell, and with it
+        x, h0, c0, weights, layout: as they were given to :func:`forward`.
+        output: what forward returned.
+        saved: what forward returned.
+        grad_output: [T, B, P] or [N, P], any strides; ``None`` is zero.
+        grad_h_n: [B, P]; ``None`` is zero.
+        grad_c_n: [B, H]; ``None`` is zero.
+        wanted: which gradients to compute, in the order of :class:`Gradients`.
+        taps: float64 [len(cell.taps), T, B], filled with squared norms (NaN where there is no step).
+        delta: like ``output``, filled with the total dL/dh_t.
+        rescale: run as the probe: what is transported is divided by its norm after every step.
+    """
+    f64 = x.dtype == torch.float64
+    call = _Call(cell, x, h0, c0, weights, layout)
+    grad_output = _last_contiguous(grad_output)
+    grad_h_n, grad_c_n = _contiguous(grad_h_n), _contiguous(grad_c_n)
+
+    def blank(index: int, like: Tensor | None, *shape: int) -> Tensor | None:
+        if not wanted[index]:
+            return None
+        return x.new_empty(shape if like is None else like.shape)
+
+    grads = Gradients(
+        blank(0, x),
+        blank(1, h0, call.B, call.P),
+        blank(2, c0, call.B, call.H),
+        *(blank(index, weight) for index, weight in enumerate(weights, start=3)),
+    )
+    (_native.backward_f64 if f64 else _native.backward_f32)(
+        *call.arguments(),
+        *_rows(output),
+        saved.data_ptr(),
+        *_rows(grad_output),
+        _address(grad_h_n),
+        _address(grad_c_n),
+        *_rows(grads.x),
+        *(_address(gradient) for gradient in grads[1:]),
+        *_rows(delta),
+        _address(taps),
+        rescale,
+    )
+    return grads
+
+
+def saved_width(cell: Cell, hidden_size: int, f64: bool) -> int:
+    """Elements that a step of one sequence keeps for the way back."""
+    return int((_native.saved_width_f64 if f64 else _native.saved_width_f32)(_CODE[cell.name], hidden_size))
+
+
+class _Call:
+    """The arguments that forward and backward share; keeps alive the contiguous copies made for the kernels."""
+
+    __slots__ = ("B", "H", "P", "_arguments", "_held")
+
+    def __init__(
+        self, cell: Cell, x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: LayerWeights, layout: Layout
+    ) -> None:
+        x = _last_contiguous(x)
+        h0, c0 = _contiguous(h0), _contiguous(c0)
+        w_ih, w_hh, b_ih, b_hh, w_hr = (None if w is None else w.contiguous() for w in weights)
+        lengths = layout.lengths
+        untied = w_ih.dim() == 3
+        if layout.packed:
+            T, self.B = (int(lengths[0]) if len(lengths) else 0), len(lengths)
+        else:
+            T, self.B = x.shape[0], x.shape[1]
+        self.H = w_ih.shape[-2] // len(cell.gates)
+        self.P = self.H if w_hr is None else w_hr.shape[0]
+        self._held = (x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, lengths)
+        self._arguments = (
+            _CODE[cell.name],
+            T,
+            self.B,
+            x.shape[-1],
+            self.H,
+            self.P,
+            _address(lengths),
+            layout.packed,
+            layout.reverse,
+            untied,
+            _threads or torch.get_num_threads(),
+            w_ih.data_ptr(),
+            w_hh.data_ptr(),
+            _address(b_ih),
+            _address(b_hh),
+            _address(w_hr),
+            *_rows(x),
+            _address(h0),
+            _address(c0),
+        )
+
+    def arguments(self) -> tuple[Any, ...]:
+        return self._arguments
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
+def _last_contiguous(tensor: Tensor | None) -> Tensor | None:
+    """Rows may lie anywhere, but the features of one side by side."""
+    return tensor if tensor is None or tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+
+
+def _rows(tensor: Tensor | None) -> tuple[int, int, int]:
+    """The address of a sequence tensor and its strides from step to step and from row to row, in elements."""
+    if tensor is None:
+        return 0, 0, 0
+    if tensor.dim() == 2:
+        return tensor.data_ptr(), 0, tensor.stride(0)
+    return tensor.data_ptr(), tensor.stride(0), tensor.stride(1)
