@@ -1,1 +1,55 @@
-"""ThroughTime."""
+"""ThroughTime: recurrent networks for Python.
+
+``import throughtime as tt`` costs nothing but this file: what needs torch is imported when it is first used.
+
+    tt.nn      RNN, GRU and LSTM with torch.nn's interface, faster on CPU, right on ragged batches; convert() an existing model
+    tt.flow    how far back in time the gradient reaches, measured
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from throughtime import errors as errors
+from throughtime.errors import ThroughTimeError as ThroughTimeError
+
+if TYPE_CHECKING:
+    from throughtime import flow as flow, nn as nn
+    from throughtime.ops.native import (
+        get_num_threads as get_num_threads,
+        instruction_set as instruction_set,
+        instruction_sets as instruction_sets,
+        set_instruction_set as set_instruction_set,
+        set_num_threads as set_num_threads,
+    )
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "nn": "throughtime.nn",
+    "flow": "throughtime.flow",
+    "get_num_threads": "throughtime.ops.native",
+    "set_num_threads": "throughtime.ops.native",
+    "instruction_set": "throughtime.ops.native",
+    "instruction_sets": "throughtime.ops.native",
+    "set_instruction_set": "throughtime.ops.native",
+}
+
+__all__ = ["ThroughTimeError", "__version__", "errors", *_LAZY]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'throughtime' has no attribute {name!r}; it has {', '.join(__all__)}")
+    try:
+        module = importlib.import_module(_LAZY[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(f"throughtime.{name} needs PyTorch: pip install 'throughtime[train]'") from error
+    return module if _LAZY[name] == f"throughtime.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -164,11 +164,6 @@ def lengths_of(batch_sizes: Tensor) -> Tensor:
     return alive.sum(1)
 
 
-def output_rows(x: Tensor, layout: Layout) -> tuple[int, ...]:
-    """The leading axes of the output: (T, B), or (N,) in packed form."""
-    return tuple(x.shape[:-1])
-
-
 def forward(
     cell: Cell,
     x: Tensor,

@@ -1,0 +1,79 @@
+"""Which kernel runs a module on an input, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from throughtime.cells import Cell
+from throughtime.ops import native
+
+_TORCH_MODES = ("RNN_TANH", "RNN_RELU", "GRU", "LSTM")
+
+
+class Route(Enum):
+    """The three ways a layer can run."""
+
+    NATIVE = "native"
+    TORCH = "torch"  # torch's own fused operators, torch._VF
+    PLAIN = "plain"  # a loop of plain torch operators, for what torch has no operator for
+
+
+class Choice(NamedTuple):
+    """A route, and what stands in the way of the native kernels (empty if nothing does)."""
+
+    route: Route
+    obstacle: str
+
+
+def choose(cell: Cell, tied: bool, x: Tensor, others: Iterable[Tensor]) -> Choice:
+    """The route for this cell, with ``x`` and ``others`` (weights, states) as they are.
+
+    What the native kernels do not serve goes to torch's own operators, so that nobody is slowed down; only what torch
+    itself lacks runs step by step.
+    """
+    obstacle = _obstacle(x, others)
+    if not obstacle:
+        return Choice(Route.NATIVE, "")
+    return Choice(Route.TORCH if tied and cell.mode in _TORCH_MODES else Route.PLAIN, obstacle)
+
+
+def describe(cell: Cell, tied: bool, x: Tensor, choice: Choice) -> str:
+    """A choice in words: which kernel, and why."""
+    route, obstacle = choice
+    if route is Route.NATIVE:
+        return f"native/{native.instruction_set()}"
+    if route is Route.TORCH:
+        return f"torch{_family(x)}: {obstacle}"
+    what = f"{cell.nonlinearity} has" if tied else "untied weights have"
+    return f"plain torch operators, step by step: {obstacle}, and {what} no operator in torch"
+
+
+def _obstacle(x: Tensor, others: Iterable[Tensor]) -> str:
+    """What keeps the native kernels from serving; empty if nothing does."""
+    if native.missing():
+        return native.missing()
+    if x.device.type != "cpu":
+        return f"{x.device.type} tensors"
+    if x.dtype not in (torch.float32, torch.float64):
+        return str(x.dtype).removeprefix("torch.")
+    if torch.is_autocast_enabled("cpu"):
+        return f"autocast to {str(torch.get_autocast_dtype('cpu')).removeprefix('torch.')}"
+    for other in others:
+        if other.dtype != x.dtype or other.device != x.device:
+            return f"a weight or state of {other.dtype} on {other.device} beside input of {x.dtype} on {x.device}"
+    if x.layout != torch.strided or x.is_mkldnn:
+        return f"layout {x.layout}"
+    if torch.jit.is_tracing():
+        return "torch.jit.trace, which cannot see the native operator"
+    if torch.onnx.is_in_onnx_export():
+        return "ONNX export, which has no name for the native operator"
+    return ""
+
+
+def _family(x: Tensor) -> str:
+    return "/cudnn" if x.is_cuda and torch.backends.cudnn.is_acceptable(x) else ""

@@ -1,0 +1,549 @@
+"""RNN, GRU and LSTM: torch.nn's interface on ThroughTime's operators.
+
+Legend: T steps, B batch, I inputs, H hidden, P projected (= H without a projection), L layers, D directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
+
+from throughtime.cells import Cell, cell_of
+from throughtime.errors import LengthsError, NotServedError
+from throughtime.nn import _torch_operators
+from throughtime.nn._backend import Choice, Route, choose, describe
+from throughtime.ops import native, taps
+from throughtime.ops.layer import layer
+from throughtime.ops.native import Layout, LayerWeights
+
+States = tuple[Tensor, ...]
+Lengths = Sequence[int] | Tensor
+
+
+class Recurrent(torch.nn.RNNBase):
+    """What RNN, GRU and LSTM share: everything but their constructors.
+
+    Derived from ``torch.nn.RNNBase``, so that parameters, ``state_dict``, device moves and pickles are torch's own.
+    """
+
+    tied: bool = True
+    steps: int | None = None
+    _tap: int = taps.SILENT
+
+    @property
+    def cell(self) -> Cell:
+        """The cell this module runs, as data."""
+        return cell_of(self.mode)
+
+    def forward(  # type: ignore[override]
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | States | None = None,
+        *,
+        lengths: Lengths | None = None,
+    ) -> tuple[Tensor | PackedSequence, Tensor | States]:
+        """Run the module over a batch of sequences, one sequence, or a PackedSequence.
+
+        Args:
+            input: [T, B, I] (``batch_first``: [B, T, I]), [T, I] for a single sequence, or a ``PackedSequence``.
+            hx: the initial state [L*D, B, P] ([L*D, P] for a single sequence), zeros by default; for LSTM the pair
+                ``(h_0, c_0)``, ``c_0`` with H in place of P.
+            lengths: the true length of each sequence of a padded batch: a list or an integer tensor [B] on any device, in any
+                order, 0 allowed. Padding is never read, output there is zero and its incoming gradient is ignored; the
+                reverse direction starts at each true end, and the state returned is that of the true end (``hx`` for length 0).
+
+        Returns:
+            ``(output, h_n)``, for LSTM ``(output, (h_n, c_n))``: output [T, B, D*P] laid out as the input was, states as ``hx``.
+
+        Raises:
+            ValueError: input with a wrong number of axes or dtype.
+            RuntimeError: input or states of a wrong size.
+            LengthsError: lengths of a wrong number, kind or size, or together with a PackedSequence.
+
+        Example:
+            >>> gru = GRU(3, 4)
+            >>> output, h_n = gru(torch.ones(5, 2, 3), lengths=[5, 2])
+            >>> output.shape, bool((output[2:, 1] == 0).all()), torch.equal(output[1, 1], h_n[0, 1])
+            (torch.Size([5, 2, 4]), True, True)
+        """
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(input, hx, lengths)
+        if input.dim() not in (2, 3):
+            raise ValueError(
+                f"{type(self).__name__}: expected input with 2 axes (one sequence) or 3 (a batch), got {input.dim()}"
+            )
+        states = self._states(hx)
+        single = input.dim() == 2
+        if single:
+            self._expect_axes(states, 2, "one sequence (input with 2 axes)")
+            x, states = input.unsqueeze(1), tuple(state.unsqueeze(1) for state in states)
+        else:
+            self._expect_axes(states, 3, "a batch (input with 3 axes)")
+            x = input.transpose(0, 1) if self.batch_first else input
+        self._check_input(x)
+        self._check_states(states, x.shape[1])
+        # torch.nn refuses this too: there would be no step to start from.
+        if x.shape[0] == 0 and not torch.compiler.is_compiling():
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        true_lengths = None if lengths is None else self._lengths(lengths, x)
+        output, final = self._run(x, states, true_lengths, None)
+        if single:
+            output, final = output.squeeze(1), tuple(state.squeeze(1) for state in final)
+        elif self.batch_first:
+            output = output.transpose(0, 1)
+        return output, final if len(final) == 2 else final[0]
+
+    def _forward_packed(
+        self, packed: PackedSequence, hx: Tensor | States | None, lengths: Lengths | None
+    ) -> tuple[PackedSequence, Tensor | States]:
+        if lengths is not None:
+            raise LengthsError("lengths were given with a PackedSequence, which has its own; leave one of them out")
+        x, batch_sizes, order, back = packed
+        if x.dim() != 2:
+            raise RuntimeError(f"input must have 2 dimensions, got {x.dim()}")
+        states = self._states(hx)
+        self._expect_axes(states, 3, "a PackedSequence")
+        if order is not None:
+            states = tuple(state.index_select(1, order) for state in states)
+        self._check_input(x)
+        self._check_states(states, int(batch_sizes[0]))
+        output, final = self._run(x, states, None, batch_sizes)
+        if back is not None:
+            final = tuple(state.index_select(1, back) for state in final)
+        return PackedSequence(output, batch_sizes, order, back), final if len(final) == 2 else final[0]
+
+    # ---- running ----------------------------------------------------------------------------------------------------
+
+    def _run(
+        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None
+    ) -> tuple[Tensor, States]:
+        """All layers, time-major [T, B, I] or packed [N, I]."""
+        route = self._choose(x, states).route
+        if route is Route.TORCH and not self._listened_to():
+            batch = x.shape[1] if batch_sizes is None else int(batch_sizes[0])
+            states = states or self._zeros(x, batch)
+            weights = [getattr(self, name) for name in self._flat_weights_names]
+            if lengths is not None:
+                return _torch_operators.run_ragged(self, x, states, weights, lengths)
+            return _torch_operators.run(self, x, states, weights, batch_sizes)
+        return self._run_layers(x, states, lengths, batch_sizes)
+
+    def _run_layers(
+        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None
+    ) -> tuple[Tensor, States]:
+        """Layer by layer and direction by direction, on the operators of ``ops``."""
+        cell = self.cell
+        packed = batch_sizes is not None
+        if batch_sizes is not None:
+            lengths = native.lengths_of(batch_sizes)
+        directions = 2 if self.bidirectional else 1
+        split = [state.unbind(0) for state in states]
+        finals: list[tuple[Tensor, Tensor]] = []
+        for depth in range(self.num_layers):
+            outputs = []
+            for direction in range(directions):
+                index = depth * directions + direction
+                output, h_n, c_n = layer(
+                    cell,
+                    x,
+                    split[0][index] if split else None,
+                    split[1][index] if len(split) > 1 else None,
+                    self._layer_weights(depth, direction),
+                    Layout(lengths, packed, direction == 1),
+                    self._tap + index if self._tap else taps.SILENT,
+                )
+                outputs.append(output)
+                finals.append((h_n, c_n))
+            x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
+            if self.dropout and self.training and depth + 1 < self.num_layers:
+                x = functional.dropout(x, self.dropout)
+        kinds = 2 if cell.has_cell_state else 1
+        if len(finals) == 1:
+            return x, tuple(state.unsqueeze(0) for state in finals[0][:kinds])
+        return x, tuple(torch.stack([final[kind] for final in finals]) for kind in range(kinds))
+
+    def _choose(self, x: Tensor, states: States) -> Choice:
+        weights = (getattr(self, name) for name in self._flat_weights_names)
+        return choose(self.cell, self.tied, x, (*weights, *states))
+
+    def _listened_to(self) -> bool:
+        """Whether somebody records this module: torch's own operators let nobody look inside."""
+        return self._tap != taps.SILENT and taps.listener(self._tap) is not None
+
+    def _layer_weights(self, depth: int, direction: int) -> LayerWeights:
+        # By attribute at every call: parametrizations, weight norm and functional_call put tensors of their own there.
+        suffix = f"l{depth}{'_reverse' if direction else ''}"
+        if not self.tied:
+            return self._untied_weights(suffix)
+        return LayerWeights(
+            getattr(self, f"weight_ih_{suffix}"),
+            getattr(self, f"weight_hh_{suffix}"),
+            getattr(self, f"bias_ih_{suffix}") if self.bias else None,
+            getattr(self, f"bias_hh_{suffix}") if self.bias else None,
+            getattr(self, f"weight_hr_{suffix}") if self.proj_size else None,
+        )
+
+    def _untied_weights(self, suffix: str) -> LayerWeights:
+        raise NotImplementedError
+
+    def _zeros(self, x: Tensor, batch: int) -> States:
+        count = self.num_layers * (2 if self.bidirectional else 1)
+        sizes = [self.proj_size or self.hidden_size, self.hidden_size][: len(self.cell.states)]
+        return tuple(x.new_zeros(count, batch, size) for size in sizes)
+
+    # ---- checking, with torch.nn's types of error -------------------------------------------------------------------
+
+    def _states(self, hx: Tensor | States | None) -> States:
+        if hx is None:
+            return ()
+        if not self.cell.has_cell_state:
+            if not isinstance(hx, Tensor):
+                raise TypeError(f"hx is a {type(hx).__name__}, expected a tensor")
+            return (hx,)
+        if isinstance(hx, Tensor) or len(hx) != 2:
+            raise TypeError(f"hx is {_described(hx)}, expected the pair (h_0, c_0)")
+        return tuple(hx)
+
+    def _expect_axes(self, states: States, axes: int, what: str) -> None:
+        for name, state in zip(("h_0", "c_0"), states, strict=False):
+            if state.dim() != axes:
+                raise RuntimeError(f"{name} has {state.dim()} axes, expected {axes} for {what}")
+
+    def _check_input(self, x: Tensor) -> None:
+        dtype = getattr(self, self._flat_weights_names[0]).dtype
+        if x.dtype != dtype and not torch._C._is_any_autocast_enabled():
+            raise ValueError(
+                f"input is {x.dtype} and the weights are {dtype}; convert one of them: input.to({dtype}) or "
+                f"module.to({x.dtype})"
+            )
+        if x.shape[-1] != self.input_size:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}"
+            )
+
+    def _check_states(self, states: States, batch: int) -> None:
+        count = self.num_layers * (2 if self.bidirectional else 1)
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)
+        for name, state, size in zip(("h_0", "c_0"), states, sizes, strict=False):
+            if state.shape != (count, batch, size):
+                raise RuntimeError(f"Expected {name} of size {(count, batch, size)}, got {tuple(state.shape)}")
+
+    def _lengths(self, lengths: Lengths, x: Tensor) -> Tensor:
+        """As int64 on the CPU. Values are checked by whoever reads them, since a tracer cannot."""
+        tensor = torch.as_tensor(lengths)
+        if tensor.dim() != 1 or tensor.shape[0] != x.shape[1]:
+            raise LengthsError(
+                f"lengths has shape {tuple(tensor.shape)}, expected ({x.shape[1]},): one length per sequence of the batch"
+            )
+        if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
+            if tensor.numel():  # an empty list is float to torch
+                raise LengthsError(f"lengths are {tensor.dtype}, expected integers")
+        tensor = tensor.to("cpu", torch.int64).contiguous()
+        if not torch.compiler.is_compiling():
+            check_lengths(tensor, x.shape[0])
+        return tensor
+
+    # ---- the module as an object ------------------------------------------------------------------------------------
+
+    def _reserve_taps(self) -> None:
+        self._tap = taps.reserve(self.num_layers * (2 if self.bidirectional else 1))
+
+    def __setstate__(self, d: dict[str, Any]) -> None:
+        super().__setstate__(d)
+        self._reserve_taps()  # a copy is listened to on its own
+
+    def flatten_parameters(self) -> None:
+        """Lay the weights out as cuDNN likes them, as torch.nn does; nothing on the CPU."""
+        if self.tied and self.cell.nonlinearity in (None, "tanh", "relu"):
+            super().flatten_parameters()
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments, as ``repr`` shows them."""
+        text = super().extra_repr()
+        if self.cell.nonlinearity not in (None, "tanh"):
+            text += f", nonlinearity={self.cell.nonlinearity}"
+        return text if self.tied else text + f", tied=False, steps={self.steps}"
+
+
+def check_lengths(lengths: Tensor, steps: int) -> None:
+    """Refuse lengths outside 0..steps.
+
+    Raises:
+        LengthsError: naming the first one that is.
+    """
+    wrong = ((lengths < 0) | (lengths > steps)).nonzero()
+    if len(wrong):
+        index = int(wrong[0])
+        raise LengthsError(
+            f"lengths[{index}] is {int(lengths[index])}, expected 0 to {steps} (the number of steps of the input)"
+        )
+
+
+def _described(hx: Any) -> str:
+    return f"a tensor of shape {tuple(hx.shape)}" if isinstance(hx, Tensor) else f"{len(hx)} things"
+
+
+class RNN(Recurrent):
+    r"""The simple recurrent network, ``h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)``: torch.nn.RNN, faster on CPU.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        num_layers: L; every further layer reads the outputs of the one below.
+        nonlinearity: f: ``"tanh"``, ``"relu"``, ``"sigmoid"`` or ``"identity"``.
+        bias: whether there are biases.
+        batch_first: whether input and output are [B, T, ...] rather than [T, B, ...].
+        dropout: probability of dropping an output of any layer but the last, in training.
+        bidirectional: a second direction, from each true end to the start; its outputs follow those of the first.
+        device: of the parameters.
+        dtype: of the parameters.
+        tied: whether all steps share their weights, as everybody trains them. ``False`` gives every step its own: T input
+            weights, T-1 recurrent ones (the first step has none, so ``hx`` is refused) and T biases.
+        steps: T, with ``tied=False`` only.
+
+    Parameters are torch's: ``weight_ih_l{k}`` [H, I], ``weight_hh_l{k}`` [H, H], ``bias_ih_l{k}``, ``bias_hh_l{k}`` [H], with
+    ``_reverse`` appended for the second direction. Untied: ``weight_ih_l{k}_t{t}`` is the textbook's ``w_t`` (t = 1..T),
+    ``weight_hh_l{k}_t{t}`` its ``w^t``, which takes ``O_t`` to step t+1 (t = 1..T-1), ``bias_l{k}_t{t}`` the bias of step t.
+
+    Raises:
+        ValueError, TypeError: as torch.nn.RNN; and ``steps`` without ``tied=False`` or the other way round.
+
+    Example:
+        >>> rnn = RNN(3, 5, nonlinearity="sigmoid")
+        >>> output, h_n = rnn(torch.zeros(7, 2, 3))
+        >>> output.shape, h_n.shape
+        (torch.Size([7, 2, 5]), torch.Size([1, 2, 5]))
+        >>> page = RNN(3, 1, tied=False, steps=4)
+        >>> [name for name, _ in page.named_parameters() if "hh" in name]
+        ['weight_hh_l0_t1', 'weight_hh_l0_t2', 'weight_hh_l0_t3']
+
+    Source: Elman 1990, Finding Structure in Time, Cognitive Science 14(2).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        tied: bool = True,
+        steps: int | None = None,
+    ) -> None:
+        if f"rnn_{nonlinearity}" not in ("rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity"):
+            raise ValueError(
+                f"unknown nonlinearity {nonlinearity!r}, expected 'tanh', 'relu', 'sigmoid' or 'identity'"
+            )
+        if tied and steps is not None:
+            raise ValueError(f"steps={steps} was given, but tied weights serve any number of steps; add tied=False")
+        if not tied and (not isinstance(steps, int) or steps < 1):
+            raise ValueError(f"tied=False needs steps, the number of steps T >= 1 to make weights for; got {steps!r}")
+        self.nonlinearity = nonlinearity
+        super().__init__(
+            "RNN_RELU" if nonlinearity == "relu" else "RNN_TANH",  # the two that torch knows
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            device=device,
+            dtype=dtype,
+        )
+        self.mode = f"RNN_{nonlinearity.upper()}"
+        self._reserve_taps()
+        if not tied:
+            self.tied, self.steps = False, steps
+            self._untie()
+
+    def _untie(self) -> None:
+        """Replace the weights that all steps share by a set for each."""
+        assert self.steps is not None
+        names: list[list[str]] = []
+        for shared in self._all_weights:
+            suffix = shared[0].removeprefix("weight_ih_")
+            w_ih, w_hh = getattr(self, shared[0]), getattr(self, shared[1])
+            fresh = {f"weight_ih_{suffix}_t{t}": torch.empty_like(w_ih) for t in range(1, self.steps + 1)}
+            fresh |= {f"weight_hh_{suffix}_t{t}": torch.empty_like(w_hh) for t in range(1, self.steps)}
+            if self.bias:
+                fresh |= {f"bias_{suffix}_t{t}": w_ih.new_empty(self.hidden_size) for t in range(1, self.steps + 1)}
+            for name in shared:
+                delattr(self, name)
+            for name, value in fresh.items():
+                self.register_parameter(name, torch.nn.Parameter(value))
+            names.append(list(fresh))
+        self._all_weights = names
+        self._flat_weights_names = [name for group in names for name in group]
+        self._init_flat_weights()
+        self.reset_parameters()
+
+    def _untied_weights(self, suffix: str) -> LayerWeights:
+        assert self.steps is not None
+
+        def stacked(name: str, count: int) -> Tensor:
+            return torch.stack([getattr(self, f"{name}_{suffix}_t{t}") for t in range(1, count + 1)])
+
+        w_ih = stacked("weight_ih", self.steps)
+        w_hh = stacked("weight_hh", self.steps - 1) if self.steps > 1 else w_ih.new_empty(0, *[self.hidden_size] * 2)
+        return LayerWeights(w_ih, w_hh, stacked("bias", self.steps) if self.bias else None, None, None)
+
+    def _run(
+        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None
+    ) -> tuple[Tensor, States]:
+        if not self.tied:
+            self._check_untied(x, states, lengths, batch_sizes)
+            lengths = None
+        return super()._run(x, states, lengths, batch_sizes)
+
+    def _check_untied(
+        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None
+    ) -> None:
+        made = f"this RNN is untied, made for sequences of exactly {self.steps} steps"
+        if batch_sizes is not None:
+            raise NotServedError(f"{made}; a PackedSequence is refused, pass a padded batch [T, B, I]")
+        if states:
+            raise NotServedError(f"{made}, whose first step has no recurrent weight; hx is refused")
+        if x.shape[0] != self.steps:
+            raise NotServedError(f"{made}; got {x.shape[0]} steps")
+        if lengths is not None and bool((lengths != self.steps).any()):
+            raise NotServedError(f"{made}; got lengths {lengths.tolist()}")
+
+
+class GRU(Recurrent):
+    """The gated recurrent unit, reset after the product: torch.nn.GRU, several times faster on CPU.
+
+    ``r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)``, ``z`` likewise, ``n = tanh(W_in x + b_in + r * (W_hn h + b_hn))``,
+    ``h_t = (1 - z) * n + z * h_{t-1}``.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        num_layers: L; every further layer reads the outputs of the one below.
+        bias: whether there are biases.
+        batch_first: whether input and output are [B, T, ...] rather than [T, B, ...].
+        dropout: probability of dropping an output of any layer but the last, in training.
+        bidirectional: a second direction, from each true end to the start; its outputs follow those of the first.
+        device: of the parameters.
+        dtype: of the parameters.
+
+    Parameters are torch's: ``weight_ih_l{k}`` [3*H, I], ``weight_hh_l{k}`` [3*H, H], ``bias_ih_l{k}``, ``bias_hh_l{k}``
+    [3*H], gates in the order r, z, n.
+
+    Raises:
+        ValueError, TypeError: as torch.nn.GRU.
+
+    Example:
+        >>> output, h_n = GRU(3, 5, num_layers=2, bidirectional=True)(torch.zeros(7, 2, 3))
+        >>> output.shape, h_n.shape
+        (torch.Size([7, 2, 10]), torch.Size([4, 2, 5]))
+
+    Source: Cho et al. 2014, arXiv:1406.1078v1.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device=device, dtype=dtype
+        )  # fmt: skip
+        self._reserve_taps()
+
+
+class LSTM(Recurrent):
+    """Long short-term memory, with an optional projection: torch.nn.LSTM, faster on CPU.
+
+    ``i, f, o = sigmoid(W x + b + U h + b')``, ``g = tanh(...)``, ``c_t = f * c_{t-1} + i * g``, ``h_t = o * tanh(c_t)``; with
+    ``proj_size`` P, ``h_t = W_hr (o * tanh(c_t))``.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        num_layers: L; every further layer reads the outputs of the one below.
+        bias: whether there are biases.
+        batch_first: whether input and output are [B, T, ...] rather than [T, B, ...].
+        dropout: probability of dropping an output of any layer but the last, in training.
+        bidirectional: a second direction, from each true end to the start; its outputs follow those of the first.
+        proj_size: P, smaller than H; 0 for no projection.
+        device: of the parameters.
+        dtype: of the parameters.
+
+    Parameters are torch's: ``weight_ih_l{k}`` [4*H, I], ``weight_hh_l{k}`` [4*H, P], ``bias_ih_l{k}``, ``bias_hh_l{k}``
+    [4*H], ``weight_hr_l{k}`` [P, H] with a projection; gates in the order i, f, g, o.
+
+    Raises:
+        ValueError, TypeError: as torch.nn.LSTM.
+
+    Example:
+        >>> output, (h_n, c_n) = LSTM(3, 5, proj_size=2)(torch.zeros(7, 2, 3))
+        >>> output.shape, h_n.shape, c_n.shape
+        (torch.Size([7, 2, 2]), torch.Size([1, 2, 2]), torch.Size([1, 2, 5]))
+
+    Source: Hochreiter and Schmidhuber 1997, Neural Computation 9(8); Gers, Schmidhuber and Cummins 2000; Sak, Senior and
+    Beaufays 2014, arXiv:1402.1128.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
+            device=device, dtype=dtype,
+        )  # fmt: skip
+        self._reserve_taps()
+
+
+def backend(module: Recurrent, input: Tensor | PackedSequence) -> str:
+    """Which kernel will run ``module`` on ``input``, and why.
+
+    Args:
+        module: an RNN, GRU or LSTM of ``tt.nn``.
+        input: what it would be called with.
+
+    Returns:
+        Such as ``"native/avx512"``, ``"torch/cudnn: cuda tensors"``, ``"torch: bfloat16"``.
+
+    Raises:
+        TypeError: not a module of ``tt.nn``.
+
+    Example:
+        >>> backend(GRU(3, 4).bfloat16(), torch.zeros(5, 2, 3, dtype=torch.bfloat16))
+        'torch: bfloat16'
+    """
+    if not isinstance(module, Recurrent):
+        raise TypeError(
+            f"backend() tells of tt.nn.RNN, GRU and LSTM, and got a {type(module).__module__}.{type(module).__name__}"
+            + ("; tt.nn.convert() makes one of it" if isinstance(module, torch.nn.RNNBase) else "")
+        )
+    x = input.data if isinstance(input, PackedSequence) else input
+    return describe(module.cell, module.tied, x, module._choose(x, ()))

@@ -1,0 +1,349 @@
+"""One recurrent layer in one direction, differentiable: the operator that every module runs on.
+
+There are two ways in. In eager mode :class:`_Layer`, a plain ``autograd.Function``, costs least. Under ``torch.compile``,
+``torch.export`` and other tracers the registered operator ``throughtime::layer`` (see ``registered.py``) is opaque to them.
+Both call the two functions here, :func:`run_forward` and :func:`run_backward`, which choose between the native kernels
+and, where there are none (other devices, no native module), plain torch operators.
+
+Second derivatives are torch's own: when a graph of the backward pass is asked for (``create_graph=True``), the gradients are
+computed through ``differentiable.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from throughtime import reference
+from throughtime.cells import Cell
+from throughtime.ops import differentiable, native, taps
+from throughtime.ops.native import Gradients, Layout, LayerWeights
+
+Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
+"""output, h_n, c_n (empty without a cell state), and what is kept for the way back (opaque)."""
+
+
+def layer(
+    cell: Cell,
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: LayerWeights,
+    layout: Layout,
+    tap: int = taps.SILENT,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run one layer in one direction; differentiable in x, h0, c0 and the weights.
+
+    Args:
+        cell: the cell.
+        x: [T, B, I], any strides; or the data of a ``PackedSequence``, [N, I].
+        h0: [B, P], zeros if ``None``.
+        c0: [B, H], zeros if ``None``; LSTM only.
+        weights: tied or untied.
+        layout: lengths, packed or not, direction.
+        tap: the number under which a recorder may listen to the backward pass.
+
+    Returns:
+        output [T, B, P] or [N, P], h_n [B, P], c_n [B, H] (empty without a cell state).
+
+    Raises:
+        ValueError: lengths outside 0..T.
+    """
+    keep = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (x, h0, c0, *weights)
+    )
+    if _traced(x):
+        output, h_n, c_n, _ = torch.ops.throughtime.layer(
+            x, h0, c0, *weights, layout.lengths, cell.name, layout.packed, layout.reverse, keep, tap
+        )
+    elif keep:
+        output, h_n, c_n, _ = _Layer.apply(x, h0, c0, *weights, cell, layout, tap)
+    else:
+        output, h_n, c_n, _ = run_forward(cell, x, h0, c0, weights, layout, keep=False)
+    return output, h_n, c_n
+
+
+def _traced(x: Tensor) -> bool:
+    """Whether somebody records operators rather than running them, or wants to see them go by."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or (type(x) is not Tensor and hasattr(type(x), "__torch_dispatch__") and not isinstance(x, torch.nn.Parameter))
+    )
+
+
+class _Layer(torch.autograd.Function):
+    """The eager way through autograd."""
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        h0: Tensor | None,
+        c0: Tensor | None,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None,
+        b_hh: Tensor | None,
+        w_hr: Tensor | None,
+        cell: Cell,
+        layout: Layout,
+        tap: int,
+    ) -> Outputs:
+        return run_forward(cell, x, h0, c0, LayerWeights(w_ih, w_hh, b_ih, b_hh, w_hr), layout, keep=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
+        tensors, (ctx.cell, ctx.layout, ctx.tap) = inputs[:8], inputs[8:]
+        output_, _, c_n, saved = output
+        # Gradients that did not arrive stay None: no zeros are made and read for them.
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*([saved] if ctx.cell.has_cell_state else [c_n, saved]))
+        ctx.save_for_backward(*tensors, output_, saved)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        *tensors, output, saved = ctx.saved_tensors
+        gradients = run_backward(
+            ctx.cell, tensors, ctx.layout, output, saved, grads[:3], ctx.needs_input_grad[:8], ctx.tap
+        )
+        return (*gradients, None, None, None)
+
+
+def run_forward(
+    cell: Cell,
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: LayerWeights,
+    layout: Layout,
+    *,
+    keep: bool,
+) -> Outputs:
+    """The values, without autograd."""
+    if native.serves(x):
+        return native.forward(cell, x, h0, c0, weights, layout, keep=keep)
+    with torch.no_grad():
+        output, h_n, c_n = _through_torch(cell, x, h0, c0, weights, layout)
+    empty = x.new_empty(0)
+    # No result may be one of the inputs: with T = 0 or length 0 the state comes back as it went in.
+    return output, h_n.clone(), empty if c_n is None else c_n.clone(), x.new_empty(0)
+
+
+def run_backward(
+    cell: Cell,
+    tensors: Sequence[Tensor | None],
+    layout: Layout,
+    output: Tensor,
+    saved: Tensor,
+    grads: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+    tap: int,
+) -> Gradients:
+    """The gradients of what :func:`run_forward` returned, measured on the way if somebody listens.
+
+    Args:
+        cell: the cell.
+        tensors: x, h0, c0 and the five weights.
+        layout: as it was.
+        output: as it was returned.
+        saved: as it was returned.
+        grads: of output, h_n and c_n; ``None`` is zero.
+        wanted: which of ``tensors`` to compute gradients of.
+        tap: the layer's number.
+    """
+    x = tensors[0]
+    assert x is not None
+    if all(grad is None for grad in grads):
+        return Gradients(*(None for _ in Gradients._fields))
+    if not cell.has_cell_state:
+        grads = (*grads[:2], None)
+    listener = taps.listener(tap) if tap != taps.SILENT else None
+    wish = listener.wants(tap) if listener else None
+    through_torch = torch.is_grad_enabled() or not native.serves(x)
+    if not native.serves(x):
+        if listener and wish:
+            listener.receive(tap, _measure_by_reference(cell, tensors, layout, grads, wish))
+        return _through_autograd(cell, tensors, layout, grads, wanted)
+
+    _, h0, c0, *weights_ = tensors
+    weights = LayerWeights(*weights_)  # type: ignore[arg-type]
+    squared_norms = delta = None
+    if wish:
+        T, B = _steps_and_batch(x, layout)
+        squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64)
+        delta = torch.empty_like(output) if wish.delta else None
+    gradients = None
+    if wish or not through_torch:
+        with torch.no_grad():
+            gradients = native.backward(
+                cell, x, h0, c0, weights, layout, output, saved, *grads,
+                wanted=(False,) * 8 if through_torch else tuple(wanted), taps=squared_norms, delta=delta,
+            )  # fmt: skip
+    if listener and wish:
+        assert squared_norms is not None
+        probe = _probe(cell, x, h0, c0, weights, layout, output, saved) if wish.probe else None
+        listener.receive(
+            tap, taps.Measurement(cell, squared_norms, probe, layout.lengths, layout.reverse, delta)
+        )
+    return _through_autograd(cell, tensors, layout, grads, wanted) if through_torch else gradients  # type: ignore[return-value]
+
+
+def probe_seed(batch: int, size: int) -> Tensor:
+    """The unit gradients [B, P] the probe puts in: random directions, always the same, from a generator of their own.
+
+    A fixed direction such as all ones could lie in a subspace of its own; a random one has its share of every direction.
+    """
+    generator = np.random.Generator(np.random.PCG64(1991))  # the year of Hochreiter's thesis on the vanishing gradient
+    directions = generator.standard_normal((batch, size))
+    return torch.from_numpy(directions / np.linalg.norm(directions, axis=1, keepdims=True))
+
+
+def _probe(
+    cell: Cell,
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: LayerWeights,
+    layout: Layout,
+    output: Tensor,
+    saved: Tensor,
+) -> Tensor:
+    """One more way back on the saved forward pass, from a unit gradient at each true end, without weight gradients."""
+    T, B = _steps_and_batch(x, layout)
+    squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64)
+    seed = probe_seed(B, output.shape[-1]).to(x.dtype)
+    with torch.no_grad():
+        native.backward(
+            cell, x, h0, c0, weights, layout, output, saved, None, seed, None, taps=squared_norms, rescale=True
+        )
+    return squared_norms
+
+
+def _steps_and_batch(x: Tensor, layout: Layout) -> tuple[int, int]:
+    if layout.packed:
+        assert layout.lengths is not None
+        return int(layout.lengths[0]), len(layout.lengths)
+    return x.shape[0], x.shape[1]
+
+
+# ---- where there are no kernels -----------------------------------------------------------------------------------
+
+
+def _through_torch(
+    cell: Cell, x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: LayerWeights, layout: Layout
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The layer out of plain torch operators; packed input is laid out as a padded batch and back."""
+    if not layout.packed:
+        return differentiable.layer(
+            cell, x, h0, c0, *weights, lengths=layout.lengths, reverse=layout.reverse
+        )
+    time, row = _places(layout, x.device)
+    T, B = _steps_and_batch(x, layout)
+    padded = x.new_zeros(T, B, x.shape[-1]).index_put((time, row), x)
+    output, h_n, c_n = differentiable.layer(
+        cell, padded, h0, c0, *weights, lengths=layout.lengths, reverse=layout.reverse
+    )
+    return output[time, row], h_n, c_n
+
+
+def _places(layout: Layout, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where each row of packed data lies in a padded batch."""
+    assert layout.lengths is not None
+    T = int(layout.lengths[0])
+    time, row = torch.nonzero(torch.arange(T)[:, None] < layout.lengths, as_tuple=True)
+    return time.to(device), row.to(device)
+
+
+def _through_autograd(
+    cell: Cell,
+    tensors: Sequence[Tensor | None],
+    layout: Layout,
+    grads: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> Gradients:
+    """The gradients by torch's own autograd of the layer out of plain operators, run once more.
+
+    With a graph wanted (``create_graph=True``), they are differentiable in everything they depend on.
+    """
+    create_graph = torch.is_grad_enabled()
+    x, h0, c0, *weights = tensors
+    with torch.enable_grad():
+        if not create_graph:  # cut from what is behind the inputs: only their own gradients are asked for
+            x, h0, c0, *weights = (
+                None if t is None else t.detach().requires_grad_(want)
+                for t, want in zip(tensors, wanted, strict=True)
+            )
+        assert x is not None
+        results = _through_torch(cell, x, h0, c0, LayerWeights(*weights), layout)  # type: ignore[arg-type]
+        pairs = [
+            (result, grad)
+            for result, grad in zip(results, grads, strict=True)
+            if result is not None and grad is not None and result.requires_grad
+        ]
+        inputs = [t for t, want in zip((x, h0, c0, *weights), wanted, strict=True) if want]
+        found = iter(
+            torch.autograd.grad(
+                [result for result, _ in pairs],
+                inputs,
+                [grad for _, grad in pairs],
+                create_graph=create_graph,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        )
+    return Gradients(*(next(found) if want else None for want in wanted))
+
+
+def _measure_by_reference(
+    cell: Cell,
+    tensors: Sequence[Tensor | None],
+    layout: Layout,
+    grads: Sequence[Tensor | None],
+    wish: taps.Wish,
+) -> taps.Measurement:
+    """The same measurement by the NumPy oracle, for tensors that no kernel serves. Slow, and right."""
+
+    def array(tensor: Tensor | None) -> Any:
+        return None if tensor is None else tensor.detach().to("cpu", torch.float64).numpy()
+
+    x, h0, c0, *weights = tensors
+    assert x is not None
+    grad_output, grad_h_n, grad_c_n = grads
+    x_array, grad_array = array(x), array(grad_output)
+    if layout.packed:
+        T, B = _steps_and_batch(x, layout)
+        time, row = (place.numpy() for place in _places(layout, torch.device("cpu")))
+        unpacked = np.zeros((T, B, x.shape[-1]))
+        unpacked[time, row] = x_array
+        x_array = unpacked
+        if grad_array is not None:
+            unpacked = np.zeros((T, B, grad_array.shape[-1]))
+            unpacked[time, row] = grad_array
+            grad_array = unpacked
+    lengths = None if layout.lengths is None else layout.lengths.numpy()
+    forward = reference.forward(
+        cell,
+        x_array,
+        reference.Weights(*(array(w) for w in weights)),
+        array(h0),
+        array(c0),
+        lengths=lengths,
+        reverse=layout.reverse,
+    )
+    backward = reference.backward(forward, grad_array, array(grad_h_n), array(grad_c_n))
+
+    def stacked(norms: dict[str, Any]) -> Tensor:
+        return torch.from_numpy(np.stack([norms[name] for name in cell.taps]))
+
+    probe = None
+    if wish.probe:
+        seed = probe_seed(forward.output.shape[1], forward.output.shape[2]).numpy()
+        probe = stacked(reference.probe(forward, seed))
+    delta = None
+    if wish.delta:
+        delta = torch.from_numpy(backward.delta[time, row] if layout.packed else backward.delta).to(x.device, x.dtype)
+    return taps.Measurement(cell, stacked(backward.taps), probe, layout.lengths, layout.reverse, delta)
