@@ -32,7 +32,6 @@ template <class T> class Backward {
         sizes_(p_),
         sequences_(p_),
         deal_{task_count(double(sequences_.total()), p_.B)},
-        single_(p_.B == 1),
         w_hh_(kernels_, args.weights.w_hh, sizes_.cell.h_order, sizes_.cell.gates, p_.H, p_.P, p_.untied ? p_.T - 1 : 1, p_.threads),
         w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, args.grad_x.data ? sizes_.cell.gates : 0, p_.H, p_.I,
               p_.untied ? p_.T : 1, p_.threads),
@@ -149,7 +148,7 @@ template <class T> class Backward {
           to[i] = unprojected_delta_.get() + r * sizes_.HP;
           rows[i].delta = to[i];
         }
-        w_hr_.multiply(0, count, from.data(), to.data(), single_);
+        w_hr_.multiply(0, count, from.data(), to.data());
       }
       kernels_.backward_rows[int(p_.cell)](count, sizes_.HP, rows.data());
       if (s == 0 && (p_.untied || !(args_.grad_h0 || args_.taps))) {
@@ -160,7 +159,9 @@ template <class T> class Backward {
         from[i] = rows[i].a + sizes_.h_offset;
         to[i] = delta_.get() + deal_.rank(task, i) * sizes_.PP;
       }
-      w_hh_.multiply(p_.untied ? s - 1 : 0, count, from.data(), to.data(), single_);
+      const Index matrix = p_.untied ? s - 1 : 0;
+      if (p_.B == 1) w_hh_.multiply_single(matrix, s, from.data(), to.data());
+      else w_hh_.multiply(matrix, count, from.data(), to.data());
       for (Index i = 0; i < count; ++i) leave(s, deal_.rank(task, i), rows[i]);
     }
   }
@@ -258,7 +259,7 @@ template <class T> class Backward {
                     args_.grad_b_hh ? args_.grad_b_hh + matrix * gate_rows : nullptr);
       if (args_.grad_x.data) {
         const Index from = n * share / shares, to = n * (share + 1) / shares;
-        if (to > from) w_ih_.multiply(matrix, to - from, a.data() + from, grad_x.data() + from, false);
+        if (to > from) w_ih_.multiply(matrix, to - from, a.data() + from, grad_x.data() + from);
       }
     });
   }
@@ -309,7 +310,6 @@ template <class T> class Backward {
   const Sizes<T> sizes_;
   const Sequences sequences_;
   const Deal deal_;
-  const bool single_;
   const BackwardWeight<T> w_hh_, w_ih_, w_hr_;
   const Scratch<T> delta_, carry_, cell_, c0_, h_, h_prev_, zeros_, unprojected_delta_;
   const Index a_stride_;

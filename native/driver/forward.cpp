@@ -79,7 +79,6 @@ template <class T> class Forward {
     std::vector<T*> to(chunk * mine);
     std::vector<T*> recurrent(mine);
     std::vector<ForwardRow<T>> rows(mine);
-    const bool single = p_.B == 1;  // of the whole batch, so that bits do not depend on the number of tasks
 
     for (Index first = 0; first < sequences_.steps(); first += chunk) {
       const Index last = std::min(first + chunk, sequences_.steps());
@@ -93,7 +92,7 @@ template <class T> class Forward {
         }
       const Index matrix = p_.untied ? first : 0;
       const T* bias = bias_.get() + matrix * sizes_.gate_width;
-      w_ih_.multiply(matrix, n, from.data(), to.data(), bias, false);
+      w_ih_.multiply(matrix, n, from.data(), to.data(), bias);
       if (sizes_.h_offset)  // what the recurrent product is added to, where the input product does not reach
         for (Index k = 0; k < n; ++k)
           std::copy_n(bias + sizes_.product_width, sizes_.gate_width - sizes_.product_width, to[k] + sizes_.product_width);
@@ -101,13 +100,13 @@ template <class T> class Forward {
       T* const* gate_rows = to.data();
       for (Index s = first; s < last; ++s) {
         const Index count = deal_.count(task, sequences_.active(s));
-        step(task, s, count, gate_rows, from.data(), recurrent.data(), rows.data(), single);
+        step(task, s, count, gate_rows, from.data(), recurrent.data(), rows.data());
         gate_rows += count;
       }
     }
   }
 
-  void step(Index task, Index s, Index count, T* const* gates, const T** from, T** to, ForwardRow<T>* rows, bool single) {
+  void step(Index task, Index s, Index count, T* const* gates, const T** from, T** to, ForwardRow<T>* rows) {
     const bool projected = args_.weights.w_hr;
     for (Index i = 0; i < count; ++i) {
       const Index r = deal_.rank(task, i);
@@ -122,8 +121,9 @@ template <class T> class Forward {
         row.c_prev = args_.saved && s > 0 ? saved_cell(s - 1, r) : c_.get() + r * sizes_.HP;
       }
     }
-    if (!p_.untied) w_hh_.multiply(0, count, from, to, nullptr, single);
-    else if (s > 0) w_hh_.multiply(s - 1, count, from, to, nullptr, single);
+    const Index matrix = p_.untied ? s - 1 : 0;
+    if (p_.B == 1 && matrix >= 0) w_hh_.multiply_single(matrix, s, from, to);  // of the whole batch, so that bits do not depend
+    else if (matrix >= 0) w_hh_.multiply(matrix, count, from, to, nullptr);    // on the number of tasks
     kernels_.forward_rows[int(p_.cell)](count, sizes_.HP, rows);
     if (projected) {
       for (Index i = 0; i < count; ++i) {
@@ -131,7 +131,7 @@ template <class T> class Forward {
         to[i] = h_row(s + 1, deal_.rank(task, i));
         std::fill_n(to[i], sizes_.PP, T(0));
       }
-      w_hr_.multiply(0, count, from, to, nullptr, single);
+      w_hr_.multiply(0, count, from, to, nullptr);
     }
     for (Index i = 0; i < count; ++i) {
       const Index r = deal_.rank(task, i);

@@ -16,6 +16,13 @@ const CellShape& shape_of(CellKind cell) {
 
 int tap_count(CellKind cell) { return cell == CellKind::lstm ? 6 : cell == CellKind::gru ? 5 : 3; }
 
+namespace {
+
+// Threads that packing so many elements is worth waking.
+int threads_worth(Index elements, int threads) { return elements < 64 * 1024 ? 1 : threads; }
+
+}  // namespace
+
 template <class T>
 Sizes<T>::Sizes(const Problem& p)
     : cell(shape_of(p.cell)),
@@ -40,26 +47,35 @@ ForwardWeight<T>::ForwardWeight(const Kernels<T>& kernels, const T* w, const int
     : kernels_(kernels), w_(w), order_(order), gates_(gates), H_(H), HP_(padded<T>(H)), K_(K), packed_(pack) {
   if (!pack) return;
   panels_ = Scratch<T>(matrices * gates * HP_ * K);
-  parallel_for(int(matrices), threads, [&](int m) {
-    kernels_.pack_transposed(panels_.get() + m * gates_ * HP_ * K_, w_ + m * gates_ * H_ * K_, order_, gates_, H_, K_);
+  const Index columns = gates * HP_, width = kernels_.panel_width, panels = (columns + width - 1) / width;
+  parallel_for(int(matrices * panels), threads_worth(matrices * columns * K, threads), [&](int task) {
+    const Index matrix = task / panels, first = task % panels * width;
+    kernels_.pack_transposed(panels_.get() + matrix * columns * K_, w_ + matrix * gates_ * H_ * K_, order_, gates_, H_, K_, first,
+                             std::min(columns, first + width));
   });
 }
 
 template <class T>
-void ForwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias, bool single) const {
+Product<T> ForwardWeight<T>::product(Index matrix, Index rows, const T* const* a, T* const* c) const {
+  Product<T> p{};
+  p.rows = rows;
+  p.columns = gates_ * HP_;
+  p.depth = K_;
+  p.segments = 1;
+  p.a_step = 1;
+  p.a = a;
+  p.b = panels_.get() + matrix * gates_ * HP_ * K_;
+  p.c = c;
+  return p;
+}
+
+template <class T>
+void ForwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias) const {
   if (packed_) {
-    Product<T> p{};
-    p.rows = rows;
-    p.columns = gates_ * HP_;
-    p.depth = K_;
-    p.segments = 1;
-    p.a_step = 1;
-    p.a = a;
-    p.b = panels_.get() + matrix * gates_ * HP_ * K_;
-    p.c = c;
+    Product<T> p = product(matrix, rows, a, c);
     p.start = bias ? Start::bias : Start::accumulate;
     p.bias = bias;
-    (single ? kernels_.product_single : kernels_.product)(p);
+    kernels_.product(p);
     return;
   }
   if (bias)
@@ -68,12 +84,20 @@ void ForwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* 
     kernels_.matvec(rows, H_, K_, w_ + (matrix * gates_ + order_[g]) * H_ * K_, a, c, g * HP_);
 }
 
+template <class T> void ForwardWeight<T>::multiply_single(Index matrix, Index s, const T* const* a, T* const* c) const {
+  if (!packed_) return multiply(matrix, 1, a, c, nullptr);
+  Product<T> p = product(matrix, 1, a, c);
+  p.start = Start::accumulate;
+  p.last_panel_first = s & 1;
+  kernels_.product_single(p);
+}
+
 template <class T>
 BackwardWeight<T>::BackwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K,
                                   Index matrices, int threads)
     : kernels_(kernels), gates_(gates), H_(H), HP_(padded<T>(H)), K_(K), KP_(padded<T>(K)), panels_(matrices * gates * H * KP_) {
   const Index width = kernels_.panel_width, panels = (K + width - 1) / width;
-  parallel_for(int(matrices * panels), threads, [&](int task) {
+  parallel_for(int(matrices * panels), threads_worth(matrices * gates * H * K, threads), [&](int task) {
     const Index matrix = task / panels, first = task % panels * width;
     std::unique_ptr<const T*[]> rows(new const T*[gates_ * H_]);
     for (Index n = 0; n < gates_ * H_; ++n) rows[n] = w + ((matrix * gates_ + order[n / H_]) * H_ + n % H_) * K_;
@@ -83,7 +107,7 @@ BackwardWeight<T>::BackwardWeight(const Kernels<T>& kernels, const T* w, const i
 }
 
 template <class T>
-void BackwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c, bool single) const {
+Product<T> BackwardWeight<T>::product(Index matrix, Index rows, const T* const* a, T* const* c) const {
   Product<T> p{};
   p.rows = rows;
   p.columns = K_;
@@ -95,7 +119,18 @@ void BackwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T*
   p.b = panels_.get() + matrix * gates_ * H_ * KP_;
   p.c = c;
   p.start = Start::zero;
-  (single ? kernels_.product_single : kernels_.product)(p);
+  return p;
+}
+
+template <class T>
+void BackwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c) const {
+  kernels_.product(product(matrix, rows, a, c));
+}
+
+template <class T> void BackwardWeight<T>::multiply_single(Index matrix, Index s, const T* const* a, T* const* c) const {
+  Product<T> p = product(matrix, 1, a, c);
+  p.last_panel_first = s & 1;
+  kernels_.product_single(p);
 }
 
 template <class T> Scratch<T> bias_rows(const Kernels<T>& kernels, const Problem& p, const Sizes<T>& sizes, const Weights<T>& weights) {

@@ -25,9 +25,13 @@ template <class T> class ForwardWeight {
   ForwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K, Index matrices,
                 bool pack, int threads);
   // rows of C += (or = bias +) rows of A times W^T, columns from c's pointers on.
-  void multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias, bool single) const;
+  void multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias) const;
+  // The same for the only sequence of a batch, at step s.
+  void multiply_single(Index matrix, Index s, const T* const* a, T* const* c) const;
 
  private:
+  Product<T> product(Index matrix, Index rows, const T* const* a, T* const* c) const;
+
   const Kernels<T>& kernels_;
   const T* w_;
   const int* order_;
@@ -42,10 +46,12 @@ template <class T> class BackwardWeight {
  public:
   BackwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K, Index matrices,
                  int threads);
-  void multiply(Index matrix, Index rows, const T* const* a, T* const* c, bool single) const;
-  Index columns() const { return K_; }
+  void multiply(Index matrix, Index rows, const T* const* a, T* const* c) const;
+  void multiply_single(Index matrix, Index s, const T* const* a, T* const* c) const;
 
  private:
+  Product<T> product(Index matrix, Index rows, const T* const* a, T* const* c) const;
+
   const Kernels<T>& kernels_;
   int gates_;
   Index H_, HP_, K_, KP_;

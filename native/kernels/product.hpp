@@ -144,7 +144,9 @@ template <class T> void product(const Product<T>& p) {
 
 template <class T> void product_single(const Product<T>& p) {
   const Index K = p.segments * p.depth;
-  for (Index column = 0; column < p.columns; column += panel_width<T>) {
+  const Index panels = (p.columns + panel_width<T> - 1) / panel_width<T>;
+  for (Index i = 0; i < panels; ++i) {
+    const Index column = (p.last_panel_first ? panels - 1 - i : i) * panel_width<T>;
     const Index valid = smaller(p.columns - column, panel_width<T>);
     const T* b = p.b + column * K;
     const T* bias = p.bias + (p.start == Start::bias ? column : 0);
@@ -202,25 +204,56 @@ void matvec(Index rows, Index H, Index depth, const T* w, const T* const* a, T* 
     }
 }
 
+// Transposes a square of vectors in registers: at each width, pairs of rows swap their off-diagonal blocks (Eklundh 1972).
+template <class T> TT_INLINE void transpose(Vector<T> (&rows)[lanes<T>]) {
+  constexpr int L = lanes<T>;
+#pragma GCC unroll 4
+  for (int width = 1; width < L; width *= 2)
+#pragma GCC unroll 16
+    for (int i = 0; i < L; ++i) {
+      if (i & width) continue;
+      const Vector<T> a = rows[i], b = rows[i + width];
+#if defined(__clang__)
+      for (int j = 0; j < L; ++j) {
+        rows[i][j] = j & width ? b[j - width] : a[j];
+        rows[i + width][j] = j & width ? b[j] : a[j + width];
+      }
+#else
+      Bits<T> upper, lower;
+#pragma GCC unroll 16
+      for (int j = 0; j < L; ++j) {
+        upper[j] = j & width ? L + j - width : j;
+        lower[j] = j & width ? L + j : j + width;
+      }
+      rows[i] = __builtin_shuffle(a, b, upper);
+      rows[i + width] = __builtin_shuffle(a, b, lower);
+#endif
+    }
+}
+
 template <class T>
-void pack_transposed(T* panels, const T* w, const int* order, int segments, Index H, Index K) {
+void pack_transposed(T* panels, const T* w, const int* order, int segments, Index H, Index K, Index first, Index last) {
+  constexpr int L = lanes<T>;
   const Index HP = padded<T>(H), columns = segments * HP;
-  for (Index column = 0; column < columns; column += panel_width<T>) {
+  for (Index column = first; column < last; column += panel_width<T>) {
     const Index width = smaller(columns - column, panel_width<T>);
     // A vector's worth of columns at a time lies in one segment, since HP is a multiple of every vector.
-    for (Index v = 0; v < width; v += lanes<T>) {
+    for (Index v = 0; v < width; v += L) {
       const Index segment = (column + v) / HP, unit = (column + v) % HP;
-      const Index live = unit >= H ? 0 : smaller(lanes<T>, H - unit);
+      const Index live = unit >= H ? 0 : smaller(L, H - unit);
       const T* from = w + (order[segment] * H + unit) * K;
       T* to = panels + column * K + v;
-      if (live == lanes<T>) {
-        for (Index k = 0; k < K; ++k)
+      Index k = 0;
+      for (; live == L && k + L <= K; k += L) {
+        Vector<T> block[L];
 #pragma GCC unroll 16
-          for (int j = 0; j < lanes<T>; ++j) to[k * width + j] = from[j * K + k];
-      } else {
-        for (Index k = 0; k < K; ++k)
-          for (Index j = 0; j < lanes<T>; ++j) to[k * width + j] = j < live ? from[j * K + k] : T(0);
+        for (int j = 0; j < L; ++j) block[j] = load(from + j * K + k);
+        transpose<T>(block);
+#pragma GCC unroll 16
+        for (int j = 0; j < L; ++j) store(to + (k + j) * width, block[j]);
       }
+      for (; k < K; ++k)
+        for (Index j = 0; j < L; ++j) to[k * width + j] = j < live ? from[j * K + k] : T(0);
     }
   }
 }

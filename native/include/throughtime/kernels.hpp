@@ -26,6 +26,9 @@ template <class T> struct Product {
   T* const* c;    // columns that are no multiple of a vector are handled
   Start start;
   const T* bias;  // [columns rounded up to a vector], for Start::bias
+  // product_single: the order of panels. Turned round at every step, what a slightly too small cache still holds of the
+  // last step is read first (with one order for all steps it would just have been thrown out).
+  bool last_panel_first;
 };
 
 // One row of one step in the pointwise stage. All pointers to padded(H) values (gates, a: times segments), 64-byte aligned.
@@ -57,8 +60,8 @@ template <class T> struct Kernels {
   // c[n] += sum_k w[n][k] * a[k], n < H: straight from row-major weights, for when packing would not pay.
   void (*matvec)(Index rows, Index H, Index depth, const T* w, const T* const* a, T* const* c, Index c_offset);
   // Packs W [n_segments * H][K], row n of segment s taken from w + (order[s] * H + n) * K, into panels of B = W^T with
-  // columns padded to padded(H) a segment (zeros).
-  void (*pack_transposed)(T* panels, const T* w, const int* order, int segments, Index H, Index K);
+  // columns padded to padded(H) a segment (zeros). Only the panels from column `first` to `last`.
+  void (*pack_transposed)(T* panels, const T* w, const int* order, int segments, Index H, Index K, Index first, Index last);
   // Packs rows into panels as they are: B[k][n] = rows[k][n], columns zero-padded to a vector; n_first..n_last of them.
   void (*pack_rows)(T* panels, const T* const* rows, Index depth, Index n_first, Index n_last);
   void (*add)(T* into, const T* from, Index n);
