@@ -162,7 +162,5 @@ rnn_identity, gru, lstm
     cell = CELLS.get(mode_or_name) or _BY_MODE.get(mode_or_name)
     if cell is None:
         nearest = get_close_matches(str(mode_or_name).lower(), CELLS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"no cell is called {mode_or_name!r}; did you mean {nearest!r}? Cells: {', '.join(CELLS)}"
-        )
+        raise ValueError(f"no cell is called {mode_or_name!r}; did you mean {nearest!r}? Cells: {', '.join(CELLS)}")
     return cell

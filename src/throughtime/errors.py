@@ -5,7 +5,7 @@
     ThroughTimeError
     ├── LengthsError       lengths that do not fit the batch        (also ValueError and RuntimeError)
     ├── NotServedError     what this module or model cannot do      (also RuntimeError)
-    └── NothingRecorded    a recording that holds no measurement    (also RuntimeError)
+    └── NotRecordedError   a recording that holds no measurement    (also RuntimeError)
 
 Each is also the built-in exception that torch.nn raises for the same mistake, so that code written for torch.nn catches it.
 """
@@ -25,5 +25,5 @@ class NotServedError(ThroughTimeError, RuntimeError):
     """This module cannot do what was asked of it; the message says what can."""
 
 
-class NothingRecorded(ThroughTimeError, RuntimeError):  # noqa: N818: it reads as what it says
+class NotRecordedError(ThroughTimeError, RuntimeError):
     """No backward pass went through the layer asked for while the recording was on."""

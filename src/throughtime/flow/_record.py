@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from throughtime.errors import NothingRecorded
+from throughtime.errors import NotRecordedError
 from throughtime.flow._layer import LayerFlow, layer_flow
 from throughtime.nn._recurrent import Recurrent
 from throughtime.ops import taps
@@ -79,9 +79,7 @@ class Flow:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for tap in self._names:
             taps.unsubscribe(tap)
 
@@ -120,7 +118,7 @@ class Flow:
             A number of steps; ``math.inf`` if it does not fall so far within the sequences recorded.
 
         Raises:
-            NothingRecorded: no backward pass went through that layer.
+            NotRecordedError: no backward pass went through that layer.
             ValueError: a fraction that is no fraction, or ``probe=False``.
         """
         return self._layer(layer).horizon(fraction)
@@ -132,7 +130,7 @@ class Flow:
             ax: where to draw; a new figure by default.
 
         Raises:
-            NothingRecorded: nothing to draw yet.
+            NotRecordedError: nothing to draw yet.
         """
         from throughtime.flow._plot import plot_reach
 
@@ -148,10 +146,8 @@ class Flow:
             return layers[layer]
         names = ", ".join(self._names.values())
         if layers:
-            raise NothingRecorded(
-                f"no layer {layer!r} among those recorded: {', '.join(f.name for f in layers)} (of {names})"
-            )
-        raise NothingRecorded(
+            raise NotRecordedError(f"no layer {layer!r} among those recorded: {', '.join(f.name for f in layers)} (of {names})")
+        raise NotRecordedError(
             f"no backward pass went through {names} while this recording was on. Call backward() inside the `with` block; "
             "where no native kernel serves (see tt.nn.backend), call the model inside it too"
         )

@@ -68,7 +68,7 @@ def _obstacle(x: Tensor, others: Iterable[Tensor]) -> str:
             return f"a weight or state of {other.dtype} on {other.device} beside input of {x.dtype} on {x.device}"
     if x.layout != torch.strided or x.is_mkldnn:
         return f"layout {x.layout}"
-    if torch.jit.is_tracing():
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]
         return "torch.jit.trace, which cannot see the native operator"
     if torch.onnx.is_in_onnx_export():
         return "ONNX export, which has no name for the native operator"

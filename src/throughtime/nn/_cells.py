@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, _VF
+from torch import _VF, Tensor
 
 from throughtime.cells import Cell, cell_of
 from throughtime.nn._backend import Route, choose
 from throughtime.ops import differentiable
 from throughtime.ops.layer import layer
-from throughtime.ops.native import Layout, LayerWeights
+from throughtime.ops.native import LayerWeights, Layout
 
 _OPERATORS = {"RNN_TANH": "rnn_tanh_cell", "RNN_RELU": "rnn_relu_cell", "GRU": "gru_cell", "LSTM": "lstm_cell"}
 
@@ -99,9 +99,7 @@ class RNNCell(RecurrentCell):
     ) -> None:
         super().__init__(input_size, hidden_size, bias, num_chunks=1, device=device, dtype=dtype)
         if nonlinearity not in ("tanh", "relu", "sigmoid", "identity"):
-            raise ValueError(
-                f"unknown nonlinearity {nonlinearity!r}, expected 'tanh', 'relu', 'sigmoid' or 'identity'"
-            )
+            raise ValueError(f"unknown nonlinearity {nonlinearity!r}, expected 'tanh', 'relu', 'sigmoid' or 'identity'")
         self.nonlinearity = nonlinearity
         self.mode = f"RNN_{nonlinearity.upper()}"
 
@@ -136,9 +134,7 @@ class GRUCell(RecurrentCell):
 
     mode = "GRU"
 
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
-    ) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__(input_size, hidden_size, bias, num_chunks=3, device=device, dtype=dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
@@ -164,9 +160,7 @@ class LSTMCell(RecurrentCell):
 
     mode = "LSTM"
 
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
-    ) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__(input_size, hidden_size, bias, num_chunks=4, device=device, dtype=dtype)
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:

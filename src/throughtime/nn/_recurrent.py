@@ -19,7 +19,7 @@ from throughtime.nn import _torch_operators
 from throughtime.nn._backend import Choice, Route, choose, describe
 from throughtime.ops import native, taps
 from throughtime.ops.layer import layer
-from throughtime.ops.native import Layout, LayerWeights
+from throughtime.ops.native import LayerWeights, Layout
 
 States = tuple[Tensor, ...]
 Lengths = Sequence[int] | Tensor
@@ -40,7 +40,7 @@ class Recurrent(torch.nn.RNNBase):
         """The cell this module runs, as data."""
         return cell_of(self.mode)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input: Tensor | PackedSequence,
         hx: Tensor | States | None = None,
@@ -53,12 +53,14 @@ class Recurrent(torch.nn.RNNBase):
             input: [T, B, I] (``batch_first``: [B, T, I]), [T, I] for a single sequence, or a ``PackedSequence``.
             hx: the initial state [L*D, B, P] ([L*D, P] for a single sequence), zeros by default; for LSTM the pair
                 ``(h_0, c_0)``, ``c_0`` with H in place of P.
-            lengths: the true length of each sequence of a padded batch: a list or an integer tensor [B] on any device, in any
-                order, 0 allowed. Padding is never read, output there is zero and its incoming gradient is ignored; the
-                reverse direction starts at each true end, and the state returned is that of the true end (``hx`` for length 0).
+            lengths: the true length of each sequence of a padded batch: a list or an integer tensor [B] on any device,
+                in any order, 0 allowed. Padding is never read, output there is zero and its incoming gradient is ignored; the
+                reverse direction starts at each true end, and the state returned is that of the true end (``hx`` where
+                the length is 0).
 
         Returns:
-            ``(output, h_n)``, for LSTM ``(output, (h_n, c_n))``: output [T, B, D*P] laid out as the input was, states as ``hx``.
+            ``(output, h_n)``, for LSTM ``(output, (h_n, c_n))``: output [T, B, D*P] laid out as the input
+            was, states as ``hx``.
 
         Raises:
             ValueError: input with a wrong number of axes or dtype.
@@ -119,9 +121,7 @@ class Recurrent(torch.nn.RNNBase):
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
-    def _run(
-        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None
-    ) -> tuple[Tensor, States]:
+    def _run(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> tuple[Tensor, States]:
         """All layers, time-major [T, B, I] or packed [N, I]."""
         route = self._choose(x, states).route
         if route is Route.TORCH and not self._listened_to():
@@ -222,9 +222,7 @@ class Recurrent(torch.nn.RNNBase):
                 f"module.to({x.dtype})"
             )
         if x.shape[-1] != self.input_size:
-            raise RuntimeError(
-                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}"
-            )
+            raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}")
 
     def _check_states(self, states: States, batch: int) -> None:
         count = self.num_layers * (2 if self.bidirectional else 1)
@@ -240,9 +238,9 @@ class Recurrent(torch.nn.RNNBase):
             raise LengthsError(
                 f"lengths has shape {tuple(tensor.shape)}, expected ({x.shape[1]},): one length per sequence of the batch"
             )
-        if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
-            if tensor.numel():  # an empty list is float to torch
-                raise LengthsError(f"lengths are {tensor.dtype}, expected integers")
+        no_integers = tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool
+        if no_integers and tensor.numel():  # an empty list is float to torch
+            raise LengthsError(f"lengths are {tensor.dtype}, expected integers")
         tensor = tensor.to("cpu", torch.int64).contiguous()
         if not torch.compiler.is_compiling():
             check_lengths(tensor, x.shape[0])
@@ -342,9 +340,7 @@ class RNN(Recurrent):
         steps: int | None = None,
     ) -> None:
         if f"rnn_{nonlinearity}" not in ("rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity"):
-            raise ValueError(
-                f"unknown nonlinearity {nonlinearity!r}, expected 'tanh', 'relu', 'sigmoid' or 'identity'"
-            )
+            raise ValueError(f"unknown nonlinearity {nonlinearity!r}, expected 'tanh', 'relu', 'sigmoid' or 'identity'")
         if tied and steps is not None:
             raise ValueError(f"steps={steps} was given, but tied weights serve any number of steps; add tied=False")
         if not tied and (not isinstance(steps, int) or steps < 1):
@@ -399,17 +395,13 @@ class RNN(Recurrent):
         w_hh = stacked("weight_hh", self.steps - 1) if self.steps > 1 else w_ih.new_empty(0, *[self.hidden_size] * 2)
         return LayerWeights(w_ih, w_hh, stacked("bias", self.steps) if self.bias else None, None, None)
 
-    def _run(
-        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None
-    ) -> tuple[Tensor, States]:
+    def _run(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> tuple[Tensor, States]:
         if not self.tied:
             self._check_untied(x, states, lengths, batch_sizes)
             lengths = None
         return super()._run(x, states, lengths, batch_sizes)
 
-    def _check_untied(
-        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None
-    ) -> None:
+    def _check_untied(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> None:
         made = f"this RNN is untied, made for sequences of exactly {self.steps} steps"
         if batch_sizes is not None:
             raise NotServedError(f"{made}; a PackedSequence is refused, pass a padded batch [T, B, I]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, _VF
+from torch import _VF, Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def run(
     return output, tuple(final)
 
 
-def run_ragged(
-    module: Recurrent, x: Tensor, states: States, weights: list[Tensor], lengths: Tensor
-) -> tuple[Tensor, States]:
+def run_ragged(module: Recurrent, x: Tensor, states: States, weights: list[Tensor], lengths: Tensor) -> tuple[Tensor, States]:
     """The same for padded sequences with true lengths: packed for torch, which takes no zero lengths, and laid out again."""
     alive = (lengths > 0).nonzero().squeeze(1)
     if len(alive) == 0:
@@ -50,6 +48,7 @@ def run_ragged(
     places = alive.to(x.device)
     packed = pack_padded_sequence(x.index_select(1, places), lengths[alive], enforce_sorted=False)
     order, back = packed.sorted_indices, packed.unsorted_indices
+    assert order is not None and back is not None  # they were not said to be sorted
     started = tuple(state.index_select(1, places[order]) for state in states)
     data, final = run(module, packed.data, started, weights, packed.batch_sizes)
     compact, _ = pad_packed_sequence(

@@ -100,7 +100,7 @@ def forget_bias_(module: _Module, value: float = 1.0) -> _Module:
 
 
 def chrono_(module: _Module, longest: int) -> _Module:
-    """Forget and input gates start with time scales spread over 1..longest - 1: bias of f is ln u, u uniform there; of i its negative.
+    """Time scales spread over 1..longest - 1 steps: the bias of f is ln u, u uniform there, that of i its negative.
 
     Args:
         module: an LSTM with biases.
@@ -156,9 +156,7 @@ def by_name(module: _Module, name: str, **options: float) -> _Module:
     """
     if name not in _NAMED:
         nearest = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"no initialisation is called {name!r}; did you mean {nearest!r}? There are {', '.join(NAMES)}"
-        )
+        raise ValueError(f"no initialisation is called {name!r}; did you mean {nearest!r}? There are {', '.join(NAMES)}")
     _NAMED[name](module, **options)
     return module
 

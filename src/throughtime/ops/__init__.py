@@ -2,4 +2,4 @@
 
 from throughtime.ops import registered as registered
 from throughtime.ops.layer import layer as layer
-from throughtime.ops.native import Layout as Layout, LayerWeights as LayerWeights
+from throughtime.ops.native import LayerWeights as LayerWeights, Layout as Layout

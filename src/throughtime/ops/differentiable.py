@@ -81,9 +81,7 @@ def layer(
 
     Source: the papers named in :attr:`throughtime.cells.Cell.source`.
     """
-    output, h_n, c_n, _ = layer_with_states(
-        cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, lengths=lengths, reverse=reverse
-    )
+    output, h_n, c_n, _ = layer_with_states(cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, lengths=lengths, reverse=reverse)
     return output, h_n, c_n
 
 
@@ -158,9 +156,7 @@ def layer_with_states(
     return output, h, c if cell.has_cell_state else None, steps
 
 
-def _rnn(
-    cell: Cell, from_input: Tensor, from_past: Tensor | None, h: Tensor, c: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _rnn(cell: Cell, from_input: Tensor, from_past: Tensor | None, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     pre = from_input if from_past is None else from_input + from_past
     match cell.nonlinearity:
         case "tanh":
@@ -173,9 +169,7 @@ def _rnn(
             return pre.clone(), c, pre
 
 
-def _gru(
-    cell: Cell, from_input: Tensor, from_past: Tensor | None, h: Tensor, c: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _gru(cell: Cell, from_input: Tensor, from_past: Tensor | None, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     assert from_past is not None
     r_input, z_input, n_input = from_input.chunk(3, dim=1)
     r_past, z_past, n_past = from_past.chunk(3, dim=1)
@@ -185,9 +179,7 @@ def _gru(
     return (1.0 - z) * n + z * h, c, from_past
 
 
-def _lstm(
-    cell: Cell, from_input: Tensor, from_past: Tensor | None, h: Tensor, c: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _lstm(cell: Cell, from_input: Tensor, from_past: Tensor | None, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     assert from_past is not None
     pre = from_input + from_past
     i, f, g, o = pre.chunk(4, dim=1)
@@ -220,12 +212,8 @@ def _refuse_impossible(
     if cell.kind != "rnn":
         raise ValueError(f"{cell.name} has no untied form (w_ih with 3 axes): only the simple RNNs do")
     if h0 is not None:
-        raise ValueError(
-            "h0 was given with untied weights: their first step has no recurrent weight to use it"
-        )
+        raise ValueError("h0 was given with untied weights: their first step has no recurrent weight to use it")
     if b_hh is not None:
         raise ValueError("b_hh was given with untied weights, which have one bias per step, b_ih [T, H]")
     if lengths is not None and bool((lengths != x.shape[0]).any()):
-        raise ValueError(
-            f"lengths {lengths.tolist()} were given with untied weights, made for exactly T={len(x)} steps"
-        )
+        raise ValueError(f"lengths {lengths.tolist()} were given with untied weights, made for exactly T={len(x)} steps")

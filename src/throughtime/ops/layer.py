@@ -21,7 +21,7 @@ from torch import Tensor
 from throughtime import reference
 from throughtime.cells import Cell
 from throughtime.ops import differentiable, native, taps
-from throughtime.ops.native import Gradients, Layout, LayerWeights
+from throughtime.ops.native import Gradients, LayerWeights, Layout
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
 """output, h_n, c_n (empty without a cell state), and what is kept for the way back (opaque)."""
@@ -53,9 +53,7 @@ def layer(
     Raises:
         ValueError: lengths outside 0..T.
     """
-    keep = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (x, h0, c0, *weights)
-    )
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, h0, c0, *weights))
     if _traced(x):
         output, h_n, c_n, _ = torch.ops.throughtime.layer(
             x, h0, c0, *weights, layout.lengths, cell.name, layout.packed, layout.reverse, keep, tap
@@ -107,9 +105,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, output, saved = ctx.saved_tensors
-        gradients = run_backward(
-            ctx.cell, tensors, ctx.layout, output, saved, grads[:3], ctx.needs_input_grad[:8], ctx.tap
-        )
+        gradients = run_backward(ctx.cell, tensors, ctx.layout, output, saved, grads[:3], ctx.needs_input_grad[:8], ctx.tap)
         return (*gradients, None, None, None)
 
 
@@ -186,9 +182,7 @@ def run_backward(
     if listener and wish:
         assert squared_norms is not None
         probe = _probe(cell, x, h0, c0, weights, layout, output, saved) if wish.probe else None
-        listener.receive(
-            tap, taps.Measurement(cell, squared_norms, probe, layout.lengths, layout.reverse, delta)
-        )
+        listener.receive(tap, taps.Measurement(cell, squared_norms, probe, layout.lengths, layout.reverse, delta))
     return _through_autograd(cell, tensors, layout, grads, wanted) if through_torch else gradients  # type: ignore[return-value]
 
 
@@ -217,9 +211,7 @@ def _probe(
     squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64)
     seed = probe_seed(B, output.shape[-1]).to(x.dtype)
     with torch.no_grad():
-        native.backward(
-            cell, x, h0, c0, weights, layout, output, saved, None, seed, None, taps=squared_norms, rescale=True
-        )
+        native.backward(cell, x, h0, c0, weights, layout, output, saved, None, seed, None, taps=squared_norms, rescale=True)
     return squared_norms
 
 
@@ -238,15 +230,11 @@ def _through_torch(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The layer out of plain torch operators; packed input is laid out as a padded batch and back."""
     if not layout.packed:
-        return differentiable.layer(
-            cell, x, h0, c0, *weights, lengths=layout.lengths, reverse=layout.reverse
-        )
+        return differentiable.layer(cell, x, h0, c0, *weights, lengths=layout.lengths, reverse=layout.reverse)
     time, row = _places(layout, x.device)
     T, B = _steps_and_batch(x, layout)
     padded = x.new_zeros(T, B, x.shape[-1]).index_put((time, row), x)
-    output, h_n, c_n = differentiable.layer(
-        cell, padded, h0, c0, *weights, lengths=layout.lengths, reverse=layout.reverse
-    )
+    output, h_n, c_n = differentiable.layer(cell, padded, h0, c0, *weights, lengths=layout.lengths, reverse=layout.reverse)
     return output[time, row], h_n, c_n
 
 
@@ -274,8 +262,7 @@ def _through_autograd(
     with torch.enable_grad():
         if not create_graph:  # cut from what is behind the inputs: only their own gradients are asked for
             x, h0, c0, *weights = (
-                None if t is None else t.detach().requires_grad_(want)
-                for t, want in zip(tensors, wanted, strict=True)
+                None if t is None else t.detach().requires_grad_(want) for t, want in zip(tensors, wanted, strict=True)
             )
         assert x is not None
         results = _through_torch(cell, x, h0, c0, LayerWeights(*weights), layout)  # type: ignore[arg-type]
@@ -284,7 +271,7 @@ def _through_autograd(
             for result, grad in zip(results, grads, strict=True)
             if result is not None and grad is not None and result.requires_grad
         ]
-        inputs = [t for t, want in zip((x, h0, c0, *weights), wanted, strict=True) if want]
+        inputs = [t for t, want in zip((x, h0, c0, *weights), wanted, strict=True) if want and t is not None]
         found = iter(
             torch.autograd.grad(
                 [result for result, _ in pairs],

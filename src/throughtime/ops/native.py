@@ -17,24 +17,26 @@ from throughtime.cells import CELLS, Cell
 
 _CODE = {name: code for code, name in enumerate(CELLS)}  # the order of CellKind in layer.hpp
 
-try:
-    from throughtime import _native
-except ImportError as error:
-    _native = None
-    _problem = f"the native module of throughtime cannot be loaded ({error})"
-    warnings.warn(
-        f"{_problem}; everything works through torch's own operators, more slowly. Reinstalling throughtime mends it.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-else:
-    _problem = ""
-    _wanted = os.environ.get("THROUGHTIME_ISA", "")
-    if _wanted and not _native.set_isa(_wanted):
-        raise ValueError(
-            f"THROUGHTIME_ISA is {_wanted!r}; this processor can run: auto, {', '.join(_native.isas())}"
-        )
 
+def _load() -> tuple[Any, str]:
+    """The native module, or ``None`` and why there is none."""
+    try:
+        from throughtime import _native
+    except ImportError as error:
+        problem = f"the native module of throughtime cannot be loaded ({error})"
+        warnings.warn(
+            f"{problem}; everything works through torch's own operators, more slowly. Reinstalling throughtime mends it.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None, problem
+    wanted = os.environ.get("THROUGHTIME_ISA", "")
+    if wanted and not _native.set_isa(wanted):
+        raise ValueError(f"THROUGHTIME_ISA is {wanted!r}; this processor can run: auto, {', '.join(_native.isas())}")
+    return _native, ""
+
+
+_native, _problem = _load()
 _threads: int | None = None
 
 
@@ -227,8 +229,12 @@ def backward(
     """Back through time, for a call of :func:`forward` with ``keep=True``.
 
     Args:
-        cell: the cell, and with it
-        x, h0, c0, weights, layout: as they were given to :func:`forward`.
+        cell: the cell.
+        x: as it was given to :func:`forward`, like the next four.
+        h0: likewise.
+        c0: likewise.
+        weights: likewise.
+        layout: likewise.
         output: what forward returned.
         saved: what forward returned.
         grad_output: [T, B, P] or [N, P], any strides; ``None`` is zero.
@@ -241,7 +247,7 @@ def backward(
     """
     f64 = x.dtype == torch.float64
     call = _Call(cell, x, h0, c0, weights, layout)
-    grad_output = _last_contiguous(grad_output)
+    grad_output = None if grad_output is None else _rows_contiguous(grad_output)
     grad_h_n, grad_c_n = _contiguous(grad_h_n), _contiguous(grad_c_n)
 
     def blank(index: int, like: Tensor | None, *shape: int) -> Tensor | None:
@@ -284,18 +290,19 @@ class _Call:
     def __init__(
         self, cell: Cell, x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: LayerWeights, layout: Layout
     ) -> None:
-        x = _last_contiguous(x)
-        h0, c0 = _contiguous(h0), _contiguous(c0)
-        w_ih, w_hh, b_ih, b_hh, w_hr = (None if w is None else w.contiguous() for w in weights)
+        x = _rows_contiguous(x)
+        states = (_contiguous(h0), _contiguous(c0))
+        w_ih, w_hh, w_hr = weights.w_ih.contiguous(), weights.w_hh.contiguous(), _contiguous(weights.w_hr)
+        biases = (_contiguous(weights.b_ih), _contiguous(weights.b_hh))
         lengths = layout.lengths
-        untied = w_ih.dim() == 3
         if layout.packed:
-            T, self.B = (int(lengths[0]) if len(lengths) else 0), len(lengths)
+            assert lengths is not None
+            T, self.B = int(lengths[0]), lengths.shape[0]
         else:
             T, self.B = x.shape[0], x.shape[1]
         self.H = w_ih.shape[-2] // len(cell.gates)
         self.P = self.H if w_hr is None else w_hr.shape[0]
-        self._held = (x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, lengths)
+        self._held = (x, *states, w_ih, w_hh, *biases, w_hr, lengths)
         self._arguments = (
             _CODE[cell.name],
             T,
@@ -306,16 +313,14 @@ class _Call:
             _address(lengths),
             layout.packed,
             layout.reverse,
-            untied,
-            _threads or torch.get_num_threads(),
+            w_ih.dim() == 3,
+            get_num_threads(),
             w_ih.data_ptr(),
             w_hh.data_ptr(),
-            _address(b_ih),
-            _address(b_hh),
+            *map(_address, biases),
             _address(w_hr),
             *_rows(x),
-            _address(h0),
-            _address(c0),
+            *map(_address, states),
         )
 
     def arguments(self) -> tuple[Any, ...]:
@@ -330,9 +335,9 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
-def _last_contiguous(tensor: Tensor | None) -> Tensor | None:
+def _rows_contiguous(tensor: Tensor) -> Tensor:
     """Rows may lie anywhere, but the features of one side by side."""
-    return tensor if tensor is None or tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
 def _rows(tensor: Tensor | None) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from throughtime.cells import CELLS
 from throughtime.ops import native
 from throughtime.ops.layer import Outputs, run_backward, run_forward
-from throughtime.ops.native import Layout, LayerWeights
+from throughtime.ops.native import LayerWeights, Layout
 
 _TENSORS = 8  # x, h0, c0 and five weights: the differentiable arguments come first
 
@@ -147,9 +147,7 @@ def _(
     tap: int,
 ) -> tuple[Tensor, ...]:
     tensors = (x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr)
-    return tuple(
-        x.new_empty(t.shape if want and t is not None else (0,)) for t, want in zip(tensors, wanted, strict=True)
-    )
+    return tuple(x.new_empty(t.shape if want and t is not None else (0,)) for t, want in zip(tensors, wanted, strict=True))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
@@ -186,4 +184,3 @@ def _refuse_reserved(reset: Tensor | None, recurrent_mask: Tensor | None) -> Non
         raise NotImplementedError(
             "throughtime::layer reserves reset and recurrent_mask for later; this version runs without them"
         )
-

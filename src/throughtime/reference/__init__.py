@@ -6,10 +6,8 @@ intermediate value of a pass is a named, public array. One layer in one directio
 Shapes: T steps, B batch, I inputs, H hidden, P projected (= H without a projection), G gates.
 """
 
-from throughtime.reference._backward import Backward as Backward
-from throughtime.reference._backward import backward as backward
-from throughtime.reference._forward import Forward as Forward
-from throughtime.reference._forward import forward as forward
+from throughtime.reference._backward import Backward as Backward, backward as backward
+from throughtime.reference._forward import Forward as Forward, forward as forward
 from throughtime.reference._probe import probe as probe
 from throughtime.reference._weights import Weights as Weights
 

@@ -177,9 +177,7 @@ def backward(
     return result
 
 
-def _add_weight_gradients(
-    grads: Weights, k: int, forward: Forward, step: Transport, a_input: Array, delta: Array
-) -> None:
+def _add_weight_gradients(grads: Weights, k: int, forward: Forward, step: Transport, a_input: Array, delta: Array) -> None:
     """Add this step's share to the gradients of the weights it used."""
     shared, moment = grads.at(k), step.moment
     shared.w_ih[...] += a_input.T @ forward.x[moment.time, moment.sample]

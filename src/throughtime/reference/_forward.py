@@ -79,9 +79,7 @@ class Forward:
         )
 
 
-def running(
-    k: int, lengths: npt.NDArray[np.int64], reverse: bool
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def running(k: int, lengths: npt.NDArray[np.int64], reverse: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Where the direction's ``k``-th step is: time [N] and sample [N], for the N samples longer than ``k``.
 
     Example:
@@ -139,13 +137,9 @@ def forward(
     length = _checked_lengths(lengths, steps, batch)
     if not weights.tied:
         if h0 is not None:
-            raise ValueError(
-                "h0 was given with untied weights: their first step has no recurrent weight to use it"
-            )
+            raise ValueError("h0 was given with untied weights: their first step has no recurrent weight to use it")
         if (length != steps).any():
-            raise ValueError(
-                f"lengths {length.tolist()} were given with untied weights, made for exactly T={steps} steps"
-            )
+            raise ValueError(f"lengths {length.tolist()} were given with untied weights, made for exactly T={steps} steps")
     if c0 is not None and not cell.has_cell_state:
         raise ValueError(f"c0 was given, but {cell.name} has no cell state")
     h0 = _initial("h0", h0, (batch, projected))

@@ -62,9 +62,7 @@ class Differentiated(NamedTuple):
     c_before: Array | None  # what is transported to c_{t-1}
 
 
-def _rnn_forward(
-    cell: Cell, from_input: Gates, from_past: Gates, h_before: Array, c_before: Array | None
-) -> Computed:
+def _rnn_forward(cell: Cell, from_input: Gates, from_past: Gates, h_before: Array, c_before: Array | None) -> Computed:
     activation = ACTIVATIONS[cell.nonlinearity or "tanh"]
     h = activation.function(from_input["h"] + from_past["h"])
     return Computed({"h": h}, h, None)
@@ -76,9 +74,7 @@ def _rnn_backward(cell: Cell, moment: Moment, d_hidden: Array, d_c: Array | None
     return Differentiated(a, a, None, None, None)
 
 
-def _gru_forward(
-    cell: Cell, from_input: Gates, from_past: Gates, h_before: Array, c_before: Array | None
-) -> Computed:
+def _gru_forward(cell: Cell, from_input: Gates, from_past: Gates, h_before: Array, c_before: Array | None) -> Computed:
     r = sigmoid(from_input["r"] + from_past["r"])
     z = sigmoid(from_input["z"] + from_past["z"])
     n = np.tanh(from_input["n"] + r * from_past["n"])
@@ -91,14 +87,10 @@ def _gru_backward(cell: Cell, moment: Moment, d_hidden: Array, d_c: Array | None
     d_z = d_hidden * (moment.h_before - n) * sigmoid_slope(z)
     d_r = d_n * moment.from_past["n"] * sigmoid_slope(r)
     # The reset gate stands between n's pre-activation and its recurrent half, so the two gradients differ.
-    return Differentiated(
-        {"r": d_r, "z": d_z, "n": d_n}, {"r": d_r, "z": d_z, "n": d_n * r}, z * d_hidden, None, None
-    )
+    return Differentiated({"r": d_r, "z": d_z, "n": d_n}, {"r": d_r, "z": d_z, "n": d_n * r}, z * d_hidden, None, None)
 
 
-def _lstm_forward(
-    cell: Cell, from_input: Gates, from_past: Gates, h_before: Array, c_before: Array | None
-) -> Computed:
+def _lstm_forward(cell: Cell, from_input: Gates, from_past: Gates, h_before: Array, c_before: Array | None) -> Computed:
     assert c_before is not None
     i = sigmoid(from_input["i"] + from_past["i"])
     f = sigmoid(from_input["f"] + from_past["f"])

@@ -51,8 +51,7 @@ class Weights:
         self.w_ih = np.array(self.w_ih, dtype=np.float64)
         self.w_hh = np.array(self.w_hh, dtype=np.float64)
         self.b_ih, self.b_hh, self.w_hr = (
-            None if array is None else np.array(array, dtype=np.float64)
-            for array in (self.b_ih, self.b_hh, self.w_hr)
+            None if array is None else np.array(array, dtype=np.float64) for array in (self.b_ih, self.b_hh, self.w_hr)
         )
 
     @property
@@ -87,9 +86,7 @@ class Weights:
             ValueError: a weight has the wrong shape, or one the cell cannot use; the message names it.
         """
         if self.w_ih.ndim not in (2, 3):
-            raise ValueError(
-                f"w_ih has {self.w_ih.ndim} axes, expected [G*H, I], or [T, H, I] for untied weights"
-            )
+            raise ValueError(f"w_ih has {self.w_ih.ndim} axes, expected [G*H, I], or [T, H, I] for untied weights")
         if not self.tied and cell.kind != "rnn":
             raise ValueError(f"{cell.name} has no untied form (w_ih with 3 axes): only the simple RNNs do")
         if not self.tied and self.b_hh is not None:
