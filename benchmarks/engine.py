@@ -168,24 +168,20 @@ def main() -> None:
     rounds = 3 if options.quick else options.rounds
     torch.set_num_threads(options.threads)
 
-    print(
-        f"torch {torch.__version__}, {native.instruction_set()}, {options.threads} threads; milliseconds, medians of {rounds} rounds"
-    )
-    print(f"{'T, B, I, H':>18}  {'':4} {'forward':>24}     {'forward+backward':>24}")
-    print(
-        f"{'':>18}  {'':4} {'torch':>9} {'ours':>8} {'ratio':>6}     {'torch':>9} {'ours':>8} {'ratio':>6} {'GFLOP/s':>8} {'spread':>7}"
-    )
+    print(f"torch {torch.__version__}, {native.instruction_set()}, {options.threads} threads")
+    print(f"milliseconds, medians of {rounds} rounds")
+    print(f"{'T, B, I, H':>18}      {'forward':>24}   {'forward+backward':>24}")
+    columns = f"{'torch':>9} {'ours':>8} {'ratio':>6}"
+    print(f"{'':>18}      {columns}  {columns} {'GFLOP/s':>8} {'spread':>7}")
     rows = []
     for size in SIZES:
         for kind in KINDS:
             row = measure(kind, size, rounds)
             rows.append(row)
+            forward = f"{row.torch_forward:9.3f} {row.forward:8.3f} {row.forward_ratio:6.2f}"
+            both = f"{row.torch_both:9.3f} {row.both:8.3f} {row.both_ratio:6.2f} {row.gigaflops:8.0f} {row.spread:7.0%}"
             slower = "  slower than torch.nn" if min(row.forward_ratio, row.both_ratio) < 1 else ""
-            print(
-                f"{', '.join(map(str, size)):>18}  {kind:4} {row.torch_forward:9.3f} {row.forward:8.3f} {row.forward_ratio:6.2f}     "
-                f"{row.torch_both:9.3f} {row.both:8.3f} {row.both_ratio:6.2f} {row.gigaflops:8.0f} {row.spread:7.0%}{slower}",
-                flush=True,
-            )
+            print(f"{', '.join(map(str, size)):>18} {kind:4} {forward}  {both}{slower}", flush=True)
     means = {}
     for kind in KINDS:
         chosen = [row for row in rows if row.kind == kind]
@@ -193,9 +189,8 @@ def main() -> None:
             "forward": geometric_mean([row.forward_ratio for row in chosen]),
             "forward+backward": geometric_mean([row.both_ratio for row in chosen]),
         }
-        print(
-            f"geometric mean {kind:4}: forward {means[kind]['forward']:.2f}, forward+backward {means[kind]['forward+backward']:.2f}"
-        )
+        told = ", ".join(f"{what} {mean:.2f}" for what, mean in means[kind].items())
+        print(f"geometric mean {kind:4}: {told}")
     cost = overhead(rounds)
     print("around the kernels, microseconds a call at T = B = I = H = 1:")
     for name, value in cost.items():
