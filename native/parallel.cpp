@@ -45,11 +45,14 @@ struct Job {
   int tasks;
   void (*body)(void*, int);
   void* context;
+  bool together;  // every task on a thread of its own at the same time, or none at all
   std::mutex failing{};
   std::exception_ptr failure{};  // the first one; out of memory is the only one there can be
 
+  // Runs what falls to this worker, of so many.
   void run_share(int worker, int workers) {
     FlushToZero scope;
+    if (together) return workers == tasks ? body(context, worker) : void();
     try {
       for (int task = worker; task < tasks; task += workers) body(context, task);
     } catch (...) {
@@ -124,6 +127,7 @@ class Pool {
     std::unique_lock<std::mutex> busy(in_use_, std::try_to_lock);
     if (!busy.owns_lock()) return false;  // another caller has the pool: work alone
     const int helpers = grow(threads - 1);
+    if (job.together && helpers + 1 < threads) return false;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       job_ = &job;
@@ -179,13 +183,51 @@ class Pool {
 }  // namespace
 
 void run_tasks(int tasks, int threads, void (*body)(void*, int), void* context) {
-  Job job{tasks, body, context};
+  Job job{tasks, body, context, false};
   if (threads > tasks) threads = tasks;
   const bool alone = threads <= 1 || forked.load(std::memory_order_relaxed);
   const OpenMP* team = alone ? nullptr : openmp();
   if (team) run_on_openmp(*team, job, threads);
   else if (alone || !Pool::instance().try_run(job, threads)) job.run_share(0, 1);
   if (job.failure) std::rethrow_exception(job.failure);
+}
+
+bool run_team(int workers, void (*body)(void*, int, Barrier&), void* context) {
+  if (workers <= 1 || forked.load(std::memory_order_relaxed)) return false;
+  struct Team {
+    void (*body)(void*, int, Barrier&);
+    void* context;
+    Barrier barrier;
+    std::atomic<bool> ran{false};
+  } team{body, context, Barrier(workers)};
+  Job job{workers,
+          [](void* data, int worker) {
+            Team& t = *static_cast<Team*>(data);
+            t.ran.store(true, std::memory_order_relaxed);
+            t.body(t.context, worker, t.barrier);
+          },
+          &team, true};
+  if (const OpenMP* shared = openmp()) run_on_openmp(*shared, job, workers);
+  else Pool::instance().try_run(job, workers);
+  return team.ran.load();
+}
+
+void Barrier::wait() {
+  const unsigned phase = phase_.load(std::memory_order_acquire);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == workers_) {
+    arrived_.store(0, std::memory_order_relaxed);
+    phase_.store(phase + 1, std::memory_order_release);
+    return;
+  }
+  for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
+    if (spins < 4000) {
+#if defined(__x86_64__)
+      _mm_pause();
+#endif
+    } else {
+      sched_yield();  // fewer processors than workers: let the late one in
+    }
+  }
 }
 
 const char* team_name() { return openmp() ? "openmp" : "own"; }

@@ -48,6 +48,10 @@ template <class T> class Backward {
 
   void run() {
     start();
+    // Norms run over all units, so with taps nobody shares them.
+    const int team = args_.taps || args_.delta.data ? 1 : team_size(kernels_, p_, sizes_);
+    std::vector<Workspace> workspaces;  // before the threads are: a worker of a team must not fail
+    for (Index i = 0; i < std::max<Index>(team, deal_.tasks); ++i) workspaces.emplace_back(deal_.count(team > 1 ? 0 : i, p_.B));
     Index last = sequences_.steps(), rows_wanted = chunk_rows();
     bool first_chunk = true;
     while (last > 0) {
@@ -61,7 +65,12 @@ template <class T> class Backward {
           unprojected_ = Scratch<T>(rows * sizes_.HP);
         }
       }
-      parallel_for(int(deal_.tasks), p_.threads, [&](int task) { carry_back(task, first, last); });
+      const bool shared = parallel_team(team, [&](int worker, Barrier& barrier) {
+        carry_back(workspaces[worker], 0, first, last, share_of_units(kernels_, sizes_, worker, team), &barrier);
+      });
+      if (!shared)
+        parallel_for(int(deal_.tasks), p_.threads,
+                     [&](int task) { carry_back(workspaces[task], task, first, last, {0, sizes_.HP}, nullptr); });
       collect(first, last, first_chunk);
       last = first;
       first_chunk = false;
@@ -132,14 +141,22 @@ template <class T> class Backward {
     args_.taps[(which * p_.T + sequences_.time(s, r)) * p_.B + sequences_.sequence(r)] = value;
   }
 
-  void carry_back(Index task, Index first, Index last) {
-    const Index mine = deal_.count(task, p_.B);
-    std::vector<BackwardRow<T>> rows(mine);
-    std::vector<const T*> from(mine);
-    std::vector<T*> to(mine);
+  // What a task needs for itself.
+  struct Workspace {
+    explicit Workspace(Index mine) : rows(mine), from(mine), to(mine) {}
+    std::vector<BackwardRow<T>> rows;
+    std::vector<const T*> from;
+    std::vector<T*> to;
+  };
+
+  // The steps of a chunk for a task's ranks, for all units or, in a team, for a worker's.
+  void carry_back(Workspace& work, Index task, Index first, Index last, Units units, Barrier* barrier) {
+    std::vector<BackwardRow<T>>& rows = work.rows;
+    const T** from = work.from.data();
+    T** to = work.to.data();
     for (Index s = last - 1; s >= first; --s) {
       const Index count = deal_.count(task, sequences_.active(s));
-      for (Index i = 0; i < count; ++i) rows[i] = enter(s, deal_.rank(task, i), first);
+      for (Index i = 0; i < count; ++i) rows[i] = enter(s, deal_.rank(task, i), first, units);
       if (args_.weights.w_hr) {
         for (Index i = 0; i < count; ++i) {
           const Index r = deal_.rank(task, i);
@@ -148,9 +165,10 @@ template <class T> class Backward {
           to[i] = unprojected_delta_.get() + r * sizes_.HP;
           rows[i].delta = to[i];
         }
-        w_hr_.multiply(0, count, from.data(), to.data());
+        w_hr_.multiply(0, count, from, to);
       }
-      kernels_.backward_rows[int(p_.cell)](count, sizes_.HP, rows.data());
+      kernels_.backward_rows[int(p_.cell)](count, sizes_.HP, units.first, units.last, rows.data());
+      if (barrier) barrier->wait();
       if (s == 0 && (p_.untied || !(args_.grad_h0 || args_.taps))) {
         for (Index i = 0; args_.taps && i < count; ++i) tap_gates(s, deal_.rank(task, i), rows[i]);
         continue;
@@ -160,15 +178,16 @@ template <class T> class Backward {
         to[i] = delta_.get() + deal_.rank(task, i) * sizes_.PP;
       }
       const Index matrix = p_.untied ? s - 1 : 0;
-      if (p_.B == 1) w_hh_.multiply_single(matrix, s, from.data(), to.data());
-      else w_hh_.multiply(matrix, count, from.data(), to.data());
-      for (Index i = 0; i < count; ++i) leave(s, deal_.rank(task, i), rows[i]);
+      if (p_.B == 1) w_hh_.multiply_single(matrix, s, from, to, units);
+      else w_hh_.multiply(matrix, count, from, to);
+      for (Index i = 0; i < count; ++i) leave(s, deal_.rank(task, i), rows[i], units);
     }
   }
 
-  BackwardRow<T> enter(Index s, Index r, Index first) {
+  BackwardRow<T> enter(Index s, Index r, Index first, Units units) {
     T* delta = delta_.get() + r * sizes_.PP;
-    if (args_.grad_output.data) kernels_.add(delta, sequences_.row(args_.grad_output, s, r), p_.P);
+    if (args_.grad_output.data)
+      kernels_.add(delta + units.first, sequences_.row(args_.grad_output, s, r) + units.first, width(units));
     if (args_.delta.data) std::copy_n(delta, p_.P, sequences_.row(args_.delta, s, r));
     if (args_.taps) tap(tap_delta, s, r, kernels_.sum_squares(delta, sizes_.PP));
     BackwardRow<T> row{};
@@ -190,6 +209,9 @@ template <class T> class Backward {
     return row;
   }
 
+  // Of those units the ones that P values have; with a projection, units are H's and the values are all P.
+  Index width(Units units) const { return args_.weights.w_hr ? p_.P : std::min(units.last, p_.P) - units.first; }
+
   void tap_gates(Index s, Index r, const BackwardRow<T>& row) const {
     tap(tap_a, s, r, kernels_.sum_squares(row.a + sizes_.h_offset, sizes_.product_width));
     if (sizes_.cell.has_bypass) tap(gru_bypass, s, r, kernels_.sum_squares(row.carry, sizes_.HP));
@@ -200,7 +222,7 @@ template <class T> class Backward {
   }
 
   // What was transported lies in delta. The loss's own gradient of the step before is added later, in enter().
-  void leave(Index s, Index r, const BackwardRow<T>& row) {
+  void leave(Index s, Index r, const BackwardRow<T>& row, Units units) {
     T* delta = delta_.get() + r * sizes_.PP;
     double arrived = 0;
     if (args_.taps) {
@@ -209,7 +231,7 @@ template <class T> class Backward {
       tap(sizes_.cell.has_bypass ? int(gru_hidden) : sizes_.cell.has_cell ? int(lstm_u) : int(rnn_u), s, r, arrived);
     }
     if (sizes_.cell.has_bypass) {
-      kernels_.add(delta, row.carry, p_.P);
+      kernels_.add(delta + units.first, row.carry + units.first, width(units));
       if (args_.taps) tap(gru_u, s, r, arrived = kernels_.sum_squares(delta, sizes_.PP));
     }
     if (!args_.rescale) return;

@@ -1,7 +1,9 @@
 // Forward through time. Every task takes its ranks from the first step to the last without waiting for another: the
 // input product runs for a chunk of steps at once, straight into the rows of gates, where the recurrent product of each step
-// is then added and the pointwise stage leaves the activations.
+// is then added and the pointwise stage leaves the activations. A single sequence with weights beyond the cache of one core
+// goes another way: a team shares its hidden units and waits for one another at every step.
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "driver/sequences.hpp"
@@ -39,7 +41,16 @@ template <class T> class Forward {
 
   void run() {
     load_states();
-    parallel_for(int(deal_.tasks), p_.threads, [this](int task) { run_task(task); });
+    const int team = pack_ ? team_size(kernels_, p_, sizes_) : 1;
+    std::vector<std::unique_ptr<Workspace>> workspaces;  // before the threads are: a worker of a team must not fail
+    for (Index i = 0; i < std::max<Index>(team, deal_.tasks); ++i)
+      workspaces.push_back(std::make_unique<Workspace>(*this, team > 1 ? 0 : i));
+    const bool shared = parallel_team(team, [&](int worker, Barrier& barrier) {
+      run_task(*workspaces[worker], 0, share_of_units(kernels_, sizes_, worker, team), &barrier);
+    });
+    if (!shared)
+      parallel_for(int(deal_.tasks), p_.threads,
+                   [&](int task) { run_task(*workspaces[task], task, {0, sizes_.HP}, nullptr); });
     args_.problem.lengths ? sequences_.clear_padding(args_.output, p_.P) : void();
   }
 
@@ -60,59 +71,76 @@ template <class T> class Forward {
       const Index b = sequences_.sequence(r);
       if (args_.h0) std::copy_n(args_.h0 + b * p_.P, p_.P, h_row(0, r));
       if (args_.c0) std::copy_n(args_.c0 + b * p_.H, p_.H, c_.get() + r * sizes_.HP);
-      if (sequences_.length(r) == 0) finish(r, h_row(0, r), sizes_.cell.has_cell ? c_.get() + r * sizes_.HP : nullptr);
+      if (sequences_.length(r) == 0) finish(r, h_row(0, r), sizes_.cell.has_cell ? c_.get() + r * sizes_.HP : nullptr, {0, sizes_.PP});
     }
   }
 
-  void finish(Index r, const T* h, const T* c) {
+  // The state after a sequence's last step; units are those of h (with a projection, all of them).
+  void finish(Index r, const T* h, const T* c, Units units) {
     const Index b = sequences_.sequence(r);
-    std::copy_n(h, p_.P, args_.h_n + b * p_.P);
-    if (c) std::copy_n(c, p_.H, args_.c_n + b * p_.H);
+    std::copy_n(h + units.first, std::min(units.last, p_.P) - units.first, args_.h_n + b * p_.P + units.first);
+    const Index end = args_.weights.w_hr ? p_.H : std::min(units.last, p_.H);
+    if (c) std::copy_n(c + units.first, end - units.first, args_.c_n + b * p_.H + units.first);
   }
 
-  void run_task(Index task) {
-    const Index mine = deal_.count(task, p_.B);
-    const Index row_bytes = sizes_.gate_width * Index(sizeof(T));
-    const Index chunk = p_.untied ? 1 : std::clamp<Index>(chunk_bytes / (row_bytes * mine), 1, std::max<Index>(1, sequences_.steps()));
-    const Scratch<T> gates(args_.saved && sizes_.saved_width ? 0 : chunk * mine * sizes_.gate_width);
-    std::vector<const T*> from(chunk * mine);
-    std::vector<T*> to(chunk * mine);
-    std::vector<T*> recurrent(mine);
-    std::vector<ForwardRow<T>> rows(mine);
+  // What a task needs for itself.
+  struct Workspace {
+    Workspace(const Forward& f, Index task)
+        : mine(f.deal_.count(task, f.p_.B)),
+          chunk(f.p_.untied ? 1
+                            : std::clamp<Index>(chunk_bytes / (f.sizes_.gate_width * Index(sizeof(T)) * mine), 1,
+                                                std::max<Index>(1, f.sequences_.steps()))),
+          gates(f.args_.saved && f.sizes_.saved_width ? 0 : chunk * mine * f.sizes_.gate_width),
+          from(chunk * mine),
+          to(chunk * mine),
+          recurrent(mine),
+          rows(mine) {}
+    const Index mine, chunk;  // ranks, and steps in a chunk
+    const Scratch<T> gates;   // where they are not kept
+    std::vector<const T*> from;
+    std::vector<T*> to, recurrent;
+    std::vector<ForwardRow<T>> rows;
+  };
 
-    for (Index first = 0; first < sequences_.steps(); first += chunk) {
-      const Index last = std::min(first + chunk, sequences_.steps());
+  // All steps of a task's ranks, for all units or, in a team, for a worker's.
+  void run_task(Workspace& work, Index task, Units units, Barrier* barrier) {
+    const Index own = units.last - units.first;
+    for (Index first = 0; first < sequences_.steps(); first += work.chunk) {
+      const Index last = std::min(first + work.chunk, sequences_.steps());
       Index n = 0;
       for (Index s = first; s < last; ++s)
         for (Index i = 0, count = deal_.count(task, sequences_.active(s)); i < count; ++i, ++n) {
           const Index r = deal_.rank(task, i);
-          from[n] = sequences_.row(args_.x, s, r);
-          to[n] = gates.get() ? gates.get() + n * sizes_.gate_width
-                              : args_.saved + (sequences_.offset(s) + r) * sizes_.saved_width;
+          work.from[n] = sequences_.row(args_.x, s, r);
+          work.to[n] = work.gates.get() ? work.gates.get() + n * sizes_.gate_width
+                                        : args_.saved + (sequences_.offset(s) + r) * sizes_.saved_width;
         }
       const Index matrix = p_.untied ? first : 0;
       const T* bias = bias_.get() + matrix * sizes_.gate_width;
-      w_ih_.multiply(matrix, n, from.data(), to.data(), bias);
+      w_ih_.multiply(matrix, n, work.from.data(), work.to.data(), bias, units);
       if (sizes_.h_offset)  // what the recurrent product is added to, where the input product does not reach
         for (Index k = 0; k < n; ++k)
-          std::copy_n(bias + sizes_.product_width, sizes_.gate_width - sizes_.product_width, to[k] + sizes_.product_width);
+          std::copy_n(bias + sizes_.product_width + units.first, own, work.to[k] + sizes_.product_width + units.first);
 
-      T* const* gate_rows = to.data();
+      T* const* gate_rows = work.to.data();
       for (Index s = first; s < last; ++s) {
         const Index count = deal_.count(task, sequences_.active(s));
-        step(task, s, count, gate_rows, from.data(), recurrent.data(), rows.data());
+        step(work, task, s, count, gate_rows, units);
         gate_rows += count;
+        if (barrier) barrier->wait();
       }
     }
   }
 
-  void step(Index task, Index s, Index count, T* const* gates, const T** from, T** to, ForwardRow<T>* rows) {
+  void step(Workspace& work, Index task, Index s, Index count, T* const* gates, Units units) {
     const bool projected = args_.weights.w_hr;
+    const T** from = work.from.data();
+    T** to = work.recurrent.data();
     for (Index i = 0; i < count; ++i) {
       const Index r = deal_.rank(task, i);
       from[i] = h_row(s, r);
       to[i] = gates[i] + sizes_.h_offset;
-      ForwardRow<T>& row = rows[i];
+      ForwardRow<T>& row = work.rows[i];
       row.gates = gates[i];
       row.h_prev = from[i];
       row.h = projected ? unprojected_.get() + r * sizes_.HP : h_row(s + 1, r);
@@ -122,21 +150,23 @@ template <class T> class Forward {
       }
     }
     const Index matrix = p_.untied ? s - 1 : 0;
-    if (p_.B == 1 && matrix >= 0) w_hh_.multiply_single(matrix, s, from, to);  // of the whole batch, so that bits do not depend
-    else if (matrix >= 0) w_hh_.multiply(matrix, count, from, to, nullptr);    // on the number of tasks
-    kernels_.forward_rows[int(p_.cell)](count, sizes_.HP, rows);
+    if (p_.B == 1 && matrix >= 0) w_hh_.multiply_single(matrix, s, from, to, units);  // by the whole batch, so that bits do
+    else if (matrix >= 0) w_hh_.multiply(matrix, count, from, to, nullptr, units);    // not depend on the number of tasks
+    kernels_.forward_rows[int(p_.cell)](count, sizes_.HP, units.first, units.last, work.rows.data());
     if (projected) {
       for (Index i = 0; i < count; ++i) {
-        from[i] = rows[i].h;
+        from[i] = work.rows[i].h;
         to[i] = h_row(s + 1, deal_.rank(task, i));
         std::fill_n(to[i], sizes_.PP, T(0));
       }
-      w_hr_.multiply(0, count, from, to, nullptr);
+      w_hr_.multiply(0, count, from, to, nullptr, w_hr_.all());
+      units = {0, sizes_.PP};
     }
+    const Index own = std::min(units.last, p_.P) - units.first;
     for (Index i = 0; i < count; ++i) {
       const Index r = deal_.rank(task, i);
-      std::copy_n(h_row(s + 1, r), p_.P, sequences_.row(args_.output, s, r));
-      if (s + 1 == sequences_.length(r)) finish(r, h_row(s + 1, r), sizes_.cell.has_cell ? rows[i].c : nullptr);
+      std::copy_n(h_row(s + 1, r) + units.first, own, sequences_.row(args_.output, s, r) + units.first);
+      if (s + 1 == sequences_.length(r)) finish(r, h_row(s + 1, r), sizes_.cell.has_cell ? work.rows[i].c : nullptr, units);
     }
   }
 

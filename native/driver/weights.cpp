@@ -56,27 +56,32 @@ ForwardWeight<T>::ForwardWeight(const Kernels<T>& kernels, const T* w, const int
 }
 
 template <class T>
-Product<T> ForwardWeight<T>::product(Index matrix, Index rows, const T* const* a, T* const* c) const {
-  Product<T> p{};
-  p.rows = rows;
-  p.columns = gates_ * HP_;
+void ForwardWeight<T>::run(void (*kernel)(const Product<T>&), Product<T>& p, Index matrix, Units units) const {
   p.depth = K_;
   p.segments = 1;
   p.a_step = 1;
-  p.a = a;
   p.b = panels_.get() + matrix * gates_ * HP_ * K_;
-  p.c = c;
-  return p;
+  if (units.first == 0 && units.last == HP_) {
+    p.columns = gates_ * HP_;
+    return kernel(p);
+  }
+  for (int g = 0; g < gates_; ++g) {
+    p.first = g * HP_ + units.first;
+    p.columns = g * HP_ + units.last;
+    kernel(p);
+  }
 }
 
 template <class T>
-void ForwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias) const {
+void ForwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias, Units units) const {
   if (packed_) {
-    Product<T> p = product(matrix, rows, a, c);
+    Product<T> p{};
+    p.rows = rows;
+    p.a = a;
+    p.c = c;
     p.start = bias ? Start::bias : Start::accumulate;
     p.bias = bias;
-    kernels_.product(p);
-    return;
+    return run(kernels_.product, p, matrix, units);
   }
   if (bias)
     for (Index i = 0; i < rows; ++i) std::copy(bias, bias + gates_ * HP_, c[i]);
@@ -84,12 +89,16 @@ void ForwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* 
     kernels_.matvec(rows, H_, K_, w_ + (matrix * gates_ + order_[g]) * H_ * K_, a, c, g * HP_);
 }
 
-template <class T> void ForwardWeight<T>::multiply_single(Index matrix, Index s, const T* const* a, T* const* c) const {
-  if (!packed_) return multiply(matrix, 1, a, c, nullptr);
-  Product<T> p = product(matrix, 1, a, c);
+template <class T>
+void ForwardWeight<T>::multiply_single(Index matrix, Index s, const T* const* a, T* const* c, Units units) const {
+  if (!packed_) return multiply(matrix, 1, a, c, nullptr, units);
+  Product<T> p{};
+  p.rows = 1;
+  p.a = a;
+  p.c = c;
   p.start = Start::accumulate;
   p.last_panel_first = s & 1;
-  kernels_.product_single(p);
+  run(kernels_.product_single, p, matrix, units);
 }
 
 template <class T>
@@ -127,10 +136,26 @@ void BackwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T*
   kernels_.product(product(matrix, rows, a, c));
 }
 
-template <class T> void BackwardWeight<T>::multiply_single(Index matrix, Index s, const T* const* a, T* const* c) const {
+template <class T>
+void BackwardWeight<T>::multiply_single(Index matrix, Index s, const T* const* a, T* const* c, Units units) const {
   Product<T> p = product(matrix, 1, a, c);
+  p.first = units.first;
+  p.columns = std::min(units.last, K_);
   p.last_panel_first = s & 1;
   kernels_.product_single(p);
+}
+
+template <class T> int team_size(const Kernels<T>& kernels, const Problem& p, const Sizes<T>& sizes) {
+  constexpr Index worth_waiting = 400 * 1024;  // bytes read at every step; a wait for one another costs as long as reading some 20 K
+  const Index panels = sizes.HP / kernels.panel_width;
+  const bool divides = p.H == p.P && p.H == panels * kernels.panel_width;  // whole panels, no padding, no projection
+  if (p.B != 1 || p.untied || !divides || sizes.product_width * p.H * Index(sizeof(T)) < worth_waiting) return 1;
+  return int(std::min<Index>(p.threads, panels));
+}
+
+template <class T> Units share_of_units(const Kernels<T>& kernels, const Sizes<T>& sizes, int worker, int workers) {
+  const Index panels = sizes.HP / kernels.panel_width;
+  return {panels * worker / workers * kernels.panel_width, panels * (worker + 1) / workers * kernels.panel_width};
 }
 
 template <class T> Scratch<T> bias_rows(const Kernels<T>& kernels, const Problem& p, const Sizes<T>& sizes, const Weights<T>& weights) {
@@ -154,6 +179,8 @@ template <class T> Scratch<T> bias_rows(const Kernels<T>& kernels, const Problem
   template Index saved_width<T>(CellKind, Index);                                            \
   template class ForwardWeight<T>;                                                           \
   template class BackwardWeight<T>;                                                          \
+  template int team_size(const Kernels<T>&, const Problem&, const Sizes<T>&);                \
+  template Units share_of_units(const Kernels<T>&, const Sizes<T>&, int, int);               \
   template Scratch<T> bias_rows(const Kernels<T>&, const Problem&, const Sizes<T>&, const Weights<T>&);
 TT_INSTANTIATE(float)
 TT_INSTANTIATE(double)

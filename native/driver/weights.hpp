@@ -18,6 +18,11 @@ template <class T> struct Sizes {
   Index cell_offset;     // where the cell state lies in a saved row
 };
 
+// A range of hidden units, the same in every gate: what one worker of a team owns.
+struct Units {
+  Index first, last;
+};
+
 // The operand of x W^T or h W^T: W [gates * H, K], for all steps of an untied network one after another.
 template <class T> class ForwardWeight {
  public:
@@ -25,12 +30,13 @@ template <class T> class ForwardWeight {
   ForwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K, Index matrices,
                 bool pack, int threads);
   // rows of C += (or = bias +) rows of A times W^T, columns from c's pointers on.
-  void multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias) const;
+  void multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias, Units units) const;
   // The same for the only sequence of a batch, at step s.
-  void multiply_single(Index matrix, Index s, const T* const* a, T* const* c) const;
+  void multiply_single(Index matrix, Index s, const T* const* a, T* const* c, Units units) const;
+  Units all() const { return {0, HP_}; }
 
  private:
-  Product<T> product(Index matrix, Index rows, const T* const* a, T* const* c) const;
+  void run(void (*kernel)(const Product<T>&), Product<T>& product, Index matrix, Units units) const;
 
   const Kernels<T>& kernels_;
   const T* w_;
@@ -47,7 +53,7 @@ template <class T> class BackwardWeight {
   BackwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K, Index matrices,
                  int threads);
   void multiply(Index matrix, Index rows, const T* const* a, T* const* c) const;
-  void multiply_single(Index matrix, Index s, const T* const* a, T* const* c) const;
+  void multiply_single(Index matrix, Index s, const T* const* a, T* const* c, Units units) const;
 
  private:
   Product<T> product(Index matrix, Index rows, const T* const* a, T* const* c) const;
@@ -57,6 +63,12 @@ template <class T> class BackwardWeight {
   Index H_, HP_, K_, KP_;
   Scratch<T> panels_;
 };
+
+// Whether a team should share the units of the only sequence of a batch, waiting for one another at every step: when the
+// recurrent weights are more than the cache of one core holds. 1 if not.
+template <class T> int team_size(const Kernels<T>& kernels, const Problem& p, const Sizes<T>& sizes);
+// The units of one worker of a team.
+template <class T> Units share_of_units(const Kernels<T>& kernels, const Sizes<T>& sizes, int worker, int workers);
 
 // Biases in a row of gates: b_ih (+ b_hh where the two are added anyway) over the columns of the input product, and,
 // for a cell that keeps its recurrent part apart, b_hh of that gate in the last segment. [steps][gate_width]

@@ -26,22 +26,22 @@ struct Identity {
 };
 
 // h = f(pre)
-template <class T, class F> void rnn_forward(Index rows, Index HP, const ForwardRow<T>* row) {
+template <class T, class F> void rnn_forward(Index rows, Index, Index first, Index last, const ForwardRow<T>* row) {
   for (Index i = 0; i < rows; ++i)
-    for (Index j = 0; j < HP; j += lanes<T>) store(row[i].h + j, F::template value<T>(load(row[i].gates + j)));
+    for (Index j = first; j < last; j += lanes<T>) store(row[i].h + j, F::template value<T>(load(row[i].gates + j)));
 }
-template <class T, class F> void rnn_backward(Index rows, Index HP, const BackwardRow<T>* row) {
+template <class T, class F> void rnn_backward(Index rows, Index, Index first, Index last, const BackwardRow<T>* row) {
   for (Index i = 0; i < rows; ++i)
-    for (Index j = 0; j < HP; j += lanes<T>)
+    for (Index j = first; j < last; j += lanes<T>)
       store(row[i].a + j, load(row[i].delta + j) * F::template slope<T>(load(row[i].h + j)));
 }
 
 // r, z = sigmoid(pre); n = tanh(pre_n + r * m), m the recurrent part of n, bias included; h = n + z (h_prev - n)
 // Segments: n, r, z, m.
-template <class T> void gru_forward(Index rows, Index HP, const ForwardRow<T>* row) {
+template <class T> void gru_forward(Index rows, Index HP, Index first, Index last, const ForwardRow<T>* row) {
   for (Index i = 0; i < rows; ++i) {
     T* g = row[i].gates;
-    for (Index j = 0; j < HP; j += lanes<T>) {
+    for (Index j = first; j < last; j += lanes<T>) {
       const Vector<T> r = sigmoid<T>(load(g + HP + j));
       const Vector<T> z = sigmoid<T>(load(g + 2 * HP + j));
       const Vector<T> n = tanh<T>(load(g + j) + r * load(g + 3 * HP + j));
@@ -52,11 +52,11 @@ template <class T> void gru_forward(Index rows, Index HP, const ForwardRow<T>* r
     }
   }
 }
-template <class T> void gru_backward(Index rows, Index HP, const BackwardRow<T>* row) {
+template <class T> void gru_backward(Index rows, Index HP, Index first, Index last, const BackwardRow<T>* row) {
   for (Index i = 0; i < rows; ++i) {
     const T* g = row[i].gates;
     T* a = row[i].a;
-    for (Index j = 0; j < HP; j += lanes<T>) {
+    for (Index j = first; j < last; j += lanes<T>) {
       const Vector<T> n = load(g + j), r = load(g + HP + j), z = load(g + 2 * HP + j), m = load(g + 3 * HP + j);
       const Vector<T> delta = load(row[i].delta + j);
       const Vector<T> a_n = delta * (T(1) - z) * (T(1) - n * n);
@@ -70,10 +70,10 @@ template <class T> void gru_backward(Index rows, Index HP, const BackwardRow<T>*
 }
 
 // i, f, o = sigmoid(pre); g = tanh(pre_g); c = f c_prev + i g; h = o tanh(c). Segments: i, f, g, o.
-template <class T> void lstm_forward(Index rows, Index HP, const ForwardRow<T>* row) {
+template <class T> void lstm_forward(Index rows, Index HP, Index first, Index last, const ForwardRow<T>* row) {
   for (Index k = 0; k < rows; ++k) {
     T* gates = row[k].gates;
-    for (Index j = 0; j < HP; j += lanes<T>) {
+    for (Index j = first; j < last; j += lanes<T>) {
       const Vector<T> i = sigmoid<T>(load(gates + j));
       const Vector<T> f = sigmoid<T>(load(gates + HP + j));
       const Vector<T> g = tanh<T>(load(gates + 2 * HP + j));
@@ -88,11 +88,11 @@ template <class T> void lstm_forward(Index rows, Index HP, const ForwardRow<T>* 
     }
   }
 }
-template <class T> void lstm_backward(Index rows, Index HP, const BackwardRow<T>* row) {
+template <class T> void lstm_backward(Index rows, Index HP, Index first, Index last, const BackwardRow<T>* row) {
   for (Index k = 0; k < rows; ++k) {
     const T* gates = row[k].gates;
     T* a = row[k].a;
-    for (Index j = 0; j < HP; j += lanes<T>) {
+    for (Index j = first; j < last; j += lanes<T>) {
       const Vector<T> i = load(gates + j), f = load(gates + HP + j), g = load(gates + 2 * HP + j), o = load(gates + 3 * HP + j);
       const Vector<T> delta = load(row[k].delta + j);
       const Vector<T> y = tanh<T>(load(row[k].c + j));

@@ -126,7 +126,7 @@ void panel_of_rows(const Product<T>& p, const T* b, Index column, Index valid, c
 
 template <class T> void product(const Product<T>& p) {
   const Index K = p.segments * p.depth;
-  for (Index column = 0; column < p.columns; column += panel_width<T>) {
+  for (Index column = p.first; column < p.columns; column += panel_width<T>) {
     const Index valid = smaller(p.columns - column, panel_width<T>);
     const T* b = p.b + column * K;
     const T* bias = p.bias + (p.start == Start::bias ? column : 0);
@@ -144,9 +144,9 @@ template <class T> void product(const Product<T>& p) {
 
 template <class T> void product_single(const Product<T>& p) {
   const Index K = p.segments * p.depth;
-  const Index panels = (p.columns + panel_width<T> - 1) / panel_width<T>;
+  const Index panels = (p.columns - p.first + panel_width<T> - 1) / panel_width<T>;
   for (Index i = 0; i < panels; ++i) {
-    const Index column = (p.last_panel_first ? panels - 1 - i : i) * panel_width<T>;
+    const Index column = p.first + (p.last_panel_first ? panels - 1 - i : i) * panel_width<T>;
     const Index valid = smaller(p.columns - column, panel_width<T>);
     const T* b = p.b + column * K;
     const T* bias = p.bias + (p.start == Start::bias ? column : 0);

@@ -11,11 +11,12 @@ namespace throughtime {
 
 enum class Start : int { zero, bias, accumulate };
 
-// C[m][n] = start + sum over g, k of A[m][g * a_segment + k * a_step] * B[g * depth + k][n],  m < rows, n < columns,
-// g < segments, k < depth. Each element is one chain of additions in the order of (g, k), whatever the rows beside it:
+// C[m][n] = start + sum over g, k of A[m][g * a_segment + k * a_step] * B[g * depth + k][n],  m < rows,
+// first <= n < columns, g < segments, k < depth. Each element is one chain of additions in the order of (g, k), whatever the rows beside it:
 // that is why results do not depend on how rows are shared among threads.
 template <class T> struct Product {
   Index rows;
+  Index first;    // a multiple of panel_width
   Index columns;
   Index depth;
   Index segments;
@@ -31,7 +32,7 @@ template <class T> struct Product {
   bool last_panel_first;
 };
 
-// One row of one step in the pointwise stage. All pointers to padded(H) values (gates, a: times segments), 64-byte aligned.
+// One row of one step in the pointwise stage. All pointers to padded(H) values (gates, a: times segments).
 template <class T> struct ForwardRow {
   T* gates;         // in: pre-activations; out: activations
   const T* h_prev;
@@ -67,8 +68,9 @@ template <class T> struct Kernels {
   void (*add)(T* into, const T* from, Index n);
   void (*scale)(T* values, T factor, Index n);
   double (*sum_squares)(const T* values, Index n);
-  void (*forward_rows[cell_count])(Index rows, Index padded_H, const ForwardRow<T>*);
-  void (*backward_rows[cell_count])(Index rows, Index padded_H, const BackwardRow<T>*);
+  // The pointwise stages, for units `first` to `last` of padded_H; both are multiples of a vector.
+  void (*forward_rows[cell_count])(Index rows, Index padded_H, Index first, Index last, const ForwardRow<T>*);
+  void (*backward_rows[cell_count])(Index rows, Index padded_H, Index first, Index last, const BackwardRow<T>*);
   // LSTM with projection: the cell's output before it, o * tanh(c).
   void (*lstm_output)(T* h, const T* gates, const T* c, Index padded_H);
 };

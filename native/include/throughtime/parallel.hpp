@@ -2,6 +2,7 @@
 // every parallel operator; a pool of our own beside it doubled the time of what follows one). Without torch a small
 // pool of our own serves. A child made by fork() works alone. Concurrent callers are safe: each has a team, or works alone.
 #pragma once
+#include <atomic>
 #include <type_traits>
 
 namespace throughtime {
@@ -14,6 +15,28 @@ template <class Body> void parallel_for(int tasks, int threads, Body&& body) {
   using Plain = std::remove_reference_t<Body>;
   run_tasks(tasks, threads, [](void* context, int task) { (*static_cast<Plain*>(context))(task); },
             const_cast<void*>(static_cast<const void*>(&body)));
+}
+
+// Where all workers of a team wait for one another: spinning for a while, then giving the processor away.
+class Barrier {
+ public:
+  explicit Barrier(int workers) : workers_(workers) {}
+  void wait();
+
+ private:
+  const int workers_;
+  std::atomic<int> arrived_{0};
+  std::atomic<unsigned> phase_{0};
+};
+
+// Runs body(worker, barrier) once on each of `workers` threads at the same time, and only if so many are to be had at once:
+// otherwise nothing runs and the answer is false. body must not throw: the others would wait for ever.
+bool run_team(int workers, void (*body)(void* context, int worker, Barrier& barrier), void* context);
+
+template <class Body> bool parallel_team(int workers, Body&& body) {
+  using Plain = std::remove_reference_t<Body>;
+  return run_team(workers, [](void* context, int worker, Barrier& barrier) { (*static_cast<Plain*>(context))(worker, barrier); },
+                  const_cast<void*>(static_cast<const void*>(&body)));
 }
 
 const char* team_name();      // "openmp" (shared with torch) or "own"
