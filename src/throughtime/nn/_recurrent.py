@@ -5,6 +5,7 @@ Legend: T steps, B batch, I inputs, H hidden, P projected (= H without a project
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,18 +124,24 @@ class Recurrent(torch.nn.RNNBase):
 
     def _run(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> tuple[Tensor, States]:
         """All layers, time-major [T, B, I] or packed [N, I]."""
-        route = self._choose(x, states).route
-        if route is Route.TORCH and not self._listened_to():
-            batch = x.shape[1] if batch_sizes is None else int(batch_sizes[0])
-            states = states or self._zeros(x, batch)
-            weights = [getattr(self, name) for name in self._flat_weights_names]
-            if lengths is not None:
-                return _torch_operators.run_ragged(self, x, states, weights, lengths)
-            return _torch_operators.run(self, x, states, weights, batch_sizes)
-        return self._run_layers(x, states, lengths, batch_sizes)
+        # By attribute at every call: parametrizations, weight norm and functional_call put tensors of their own there.
+        weights = [[getattr(self, name) for name in names] for names in self._all_weights]
+        route = self._choose(x, states, weights).route
+        if route is not Route.TORCH or self._listened_to():
+            return self._run_layers(x, states, weights, lengths, batch_sizes)
+        states = states or self._zeros(x, x.shape[1] if batch_sizes is None else int(batch_sizes[0]))
+        flat = [weight for group in weights for weight in group]
+        if lengths is not None:
+            return _torch_operators.run_ragged(self, x, states, flat, lengths)
+        return _torch_operators.run(self, x, states, flat, batch_sizes)
 
     def _run_layers(
-        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None
+        self,
+        x: Tensor,
+        states: States,
+        weights: list[list[Tensor]],
+        lengths: Tensor | None,
+        batch_sizes: Tensor | None,
     ) -> tuple[Tensor, States]:
         """Layer by layer and direction by direction, on the operators of ``ops``."""
         cell = self.cell
@@ -153,7 +160,7 @@ class Recurrent(torch.nn.RNNBase):
                     x,
                     split[0][index] if split else None,
                     split[1][index] if len(split) > 1 else None,
-                    self._layer_weights(depth, direction),
+                    self._layer_weights(weights[index]),
                     Layout(lengths, packed, direction == 1),
                     self._tap + index if self._tap else taps.SILENT,
                 )
@@ -167,29 +174,17 @@ class Recurrent(torch.nn.RNNBase):
             return x, tuple(state.unsqueeze(0) for state in finals[0][:kinds])
         return x, tuple(torch.stack([final[kind] for final in finals]) for kind in range(kinds))
 
-    def _choose(self, x: Tensor, states: States) -> Choice:
-        weights = (getattr(self, name) for name in self._flat_weights_names)
-        return choose(self.cell, self.tied, x, (*weights, *states))
+    def _choose(self, x: Tensor, states: States, weights: list[list[Tensor]]) -> Choice:
+        return choose(self.cell, self.tied, x, itertools.chain(states, *weights))
 
     def _listened_to(self) -> bool:
         """Whether somebody records this module: torch's own operators let nobody look inside."""
         return self._tap != taps.SILENT and taps.listener(self._tap) is not None
 
-    def _layer_weights(self, depth: int, direction: int) -> LayerWeights:
-        # By attribute at every call: parametrizations, weight norm and functional_call put tensors of their own there.
-        suffix = f"l{depth}{'_reverse' if direction else ''}"
-        if not self.tied:
-            return self._untied_weights(suffix)
-        return LayerWeights(
-            getattr(self, f"weight_ih_{suffix}"),
-            getattr(self, f"weight_hh_{suffix}"),
-            getattr(self, f"bias_ih_{suffix}") if self.bias else None,
-            getattr(self, f"bias_hh_{suffix}") if self.bias else None,
-            getattr(self, f"weight_hr_{suffix}") if self.proj_size else None,
-        )
-
-    def _untied_weights(self, suffix: str) -> LayerWeights:
-        raise NotImplementedError
+    def _layer_weights(self, weights: list[Tensor]) -> LayerWeights:
+        """The weights of one layer and direction, from the order in which torch lists them."""
+        b_ih, b_hh = weights[2:4] if self.bias else (None, None)
+        return LayerWeights(weights[0], weights[1], b_ih, b_hh, weights[-1] if self.proj_size else None)
 
     def _zeros(self, x: Tensor, batch: int) -> States:
         count = self.num_layers * (2 if self.bidirectional else 1)
@@ -385,15 +380,18 @@ class RNN(Recurrent):
         self._init_flat_weights()
         self.reset_parameters()
 
-    def _untied_weights(self, suffix: str) -> LayerWeights:
+    def _layer_weights(self, weights: list[Tensor]) -> LayerWeights:
+        if self.tied:
+            return super()._layer_weights(weights)
         assert self.steps is not None
-
-        def stacked(name: str, count: int) -> Tensor:
-            return torch.stack([getattr(self, f"{name}_{suffix}_t{t}") for t in range(1, count + 1)])
-
-        w_ih = stacked("weight_ih", self.steps)
-        w_hh = stacked("weight_hh", self.steps - 1) if self.steps > 1 else w_ih.new_empty(0, *[self.hidden_size] * 2)
-        return LayerWeights(w_ih, w_hh, stacked("bias", self.steps) if self.bias else None, None, None)
+        inputs, recurrent, biases = (
+            weights[: self.steps],
+            weights[self.steps : 2 * self.steps - 1],
+            weights[2 * self.steps - 1 :],
+        )
+        w_ih = torch.stack(inputs)
+        w_hh = torch.stack(recurrent) if recurrent else w_ih.new_empty(0, self.hidden_size, self.hidden_size)
+        return LayerWeights(w_ih, w_hh, torch.stack(biases) if biases else None, None, None)
 
     def _run(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> tuple[Tensor, States]:
         if not self.tied:
@@ -538,4 +536,5 @@ def backend(module: Recurrent, input: Tensor | PackedSequence) -> str:
             + ("; tt.nn.convert() makes one of it" if isinstance(module, torch.nn.RNNBase) else "")
         )
     x = input.data if isinstance(input, PackedSequence) else input
-    return describe(module.cell, module.tied, x, module._choose(x, ()))
+    weights = [[getattr(module, name) for name in names] for names in module._all_weights]
+    return describe(module.cell, module.tied, x, module._choose(x, (), weights))
