@@ -16,7 +16,6 @@ namespace {
 // Rows (steps times sequences) of a chunk: enough to pay for going through the weight gradients once, few enough for the cache.
 constexpr Index chunk_bytes = 1024 * 1024;
 constexpr Index fewest_rows = 256, most_rows = 512;
-constexpr double work_per_thread = 5e5;
 
 enum Tap { tap_delta, tap_a };  // the first two are the same for every cell
 enum RnnTap { rnn_u = 2 };
@@ -31,7 +30,7 @@ template <class T> class Backward {
         kernels_(kernels<T>()),
         sizes_(p_),
         sequences_(p_),
-        deal_{task_count(double(sequences_.total()), p_.B)},
+        deal_{tasks_worth(p_, sizes_, sequences_.total(), p_.B)},
         w_hh_(kernels_, args.weights.w_hh, sizes_.cell.h_order, sizes_.cell.gates, p_.H, p_.P, p_.untied ? p_.T - 1 : 1, p_.threads),
         w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, args.grad_x.data ? sizes_.cell.gates : 0, p_.H, p_.I,
               p_.untied ? p_.T : 1, p_.threads),
@@ -82,11 +81,6 @@ template <class T> class Backward {
   static constexpr int identity_order[1] = {0};
 
   Index chunk_rows() const { return std::clamp<Index>(chunk_bytes / (a_stride_ * Index(sizeof(T))), fewest_rows, most_rows); }
-
-  Index task_count(double rows, Index most) const {
-    const double work = rows * double(sizes_.product_width) * double(p_.I + p_.P);
-    return std::max<Index>(1, std::min<Index>({Index(p_.threads), most, Index(work / work_per_thread)}));
-  }
 
   bool wants_weights() const {
     return args_.grad_w_ih || args_.grad_w_hh || args_.grad_b_ih || args_.grad_b_hh || args_.grad_w_hr;
@@ -265,7 +259,7 @@ template <class T> class Backward {
     const CellShape& cell = sizes_.cell;
     const bool fresh = first_chunk || p_.untied;
     const Index gate_rows = cell.gates * p_.H, matrix = p_.untied ? first : 0;
-    const int shares = int(task_count(double(n), std::numeric_limits<Index>::max()));
+    const int shares = int(tasks_worth(p_, sizes_, n, std::numeric_limits<Index>::max()));
     parallel_for(shares, p_.threads, [&](int share) {
       if (args_.grad_w_ih)
         weight_gradient(share, shares, fresh, n, x.data(), p_.I, a_.get(), a_stride_, cell.x_order, cell.gates, p_.H,

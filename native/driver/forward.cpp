@@ -17,8 +17,6 @@ namespace {
 constexpr Index steps_worth_packing = 12;
 // A chunk of gates should stay in the L2 cache until its steps are done.
 constexpr Index chunk_bytes = 256 * 1024;
-// Multiply-adds a thread should have to do for waking it to pay.
-constexpr double work_per_thread = 5e5;
 
 template <class T> class Forward {
  public:
@@ -28,7 +26,7 @@ template <class T> class Forward {
         kernels_(kernels<T>()),
         sizes_(p_),
         sequences_(p_),
-        deal_{task_count()},
+        deal_{tasks_worth(p_, sizes_, sequences_.total(), p_.B)},
         pack_(sequences_.total() >= steps_worth_packing),
         w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, sizes_.cell.gates, p_.H, p_.I, matrices(), pack_, p_.threads),
         w_hh_(kernels_, args.weights.w_hh, sizes_.cell.h_order, sizes_.cell.gates, p_.H, p_.P, p_.untied ? p_.T - 1 : 1, pack_,
@@ -58,11 +56,6 @@ template <class T> class Forward {
   static constexpr int identity_order[1] = {0};
 
   Index matrices() const { return p_.untied ? p_.T : 1; }
-
-  Index task_count() const {
-    const double work = double(sequences_.total()) * double(sizes_.product_width) * double(p_.I + p_.P);
-    return std::max<Index>(1, std::min<Index>({Index(p_.threads), p_.B, Index(work / work_per_thread)}));
-  }
 
   T* h_row(Index s, Index r) const { return h_.get() + ((s & 1) * p_.B + r) * sizes_.PP; }  // the state before step s
 

@@ -145,6 +145,12 @@ void BackwardWeight<T>::multiply_single(Index matrix, Index s, const T* const* a
   kernels_.product_single(p);
 }
 
+template <class T> Index tasks_worth(const Problem& p, const Sizes<T>& sizes, Index rows, Index most) {
+  constexpr double multiply_adds_per_task = 5e5;
+  const double work = double(rows) * double(sizes.product_width) * double(p.I + p.P);
+  return std::max<Index>(1, std::min<Index>({Index(p.threads), most, Index(work / multiply_adds_per_task)}));
+}
+
 template <class T> int team_size(const Kernels<T>& kernels, const Problem& p, const Sizes<T>& sizes) {
   constexpr Index worth_waiting = 400 * 1024;  // bytes read at every step; a wait for one another costs as long as reading some 20 K
   const Index panels = sizes.HP / kernels.panel_width;
@@ -179,6 +185,7 @@ template <class T> Scratch<T> bias_rows(const Kernels<T>& kernels, const Problem
   template Index saved_width<T>(CellKind, Index);                                            \
   template class ForwardWeight<T>;                                                           \
   template class BackwardWeight<T>;                                                          \
+  template Index tasks_worth(const Problem&, const Sizes<T>&, Index, Index);                 \
   template int team_size(const Kernels<T>&, const Problem&, const Sizes<T>&);                \
   template Units share_of_units(const Kernels<T>&, const Sizes<T>&, int, int);               \
   template Scratch<T> bias_rows(const Kernels<T>&, const Problem&, const Sizes<T>&, const Weights<T>&);

@@ -10,7 +10,6 @@ Optional results are not allowed, so what is not wanted comes back as an empty t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,31 +20,25 @@ from throughtime.ops import native
 from throughtime.ops.layer import Outputs, run_backward, run_forward
 from throughtime.ops.native import LayerWeights, Layout
 
-_TENSORS = 8  # x, h0, c0 and five weights: the differentiable arguments come first
+_TENSORS = (
+    "Tensor x, Tensor? h0, Tensor? c0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, Tensor? w_hr"  # differentiable
+)
+_TENSOR_COUNT = 8
+_LAYOUT = "Tensor? lengths, str cell, bool packed, bool reverse"
 
 
-@torch.library.custom_op("throughtime::layer", mutates_args=())
-def _layer(
-    x: Tensor,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    w_hr: Tensor | None,
-    lengths: Tensor | None,
-    cell: str,
-    packed: bool,
-    reverse: bool,
-    keep: bool,
-    tap: int,
-    reset: Tensor | None = None,
-    recurrent_mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _refuse_reserved(reset, recurrent_mask)
+@torch.library.custom_op(
+    "throughtime::layer",
+    mutates_args=(),
+    schema=f"({_TENSORS}, {_LAYOUT}, bool keep, int tap, Tensor? reset=None, Tensor? recurrent_mask=None)"
+    " -> (Tensor output, Tensor h_n, Tensor c_n, Tensor saved)",
+)
+def _layer(*arguments: Any) -> Outputs:
+    tensors, (lengths, cell, packed, reverse, keep, _, *reserved) = arguments[:_TENSOR_COUNT], arguments[_TENSOR_COUNT:]
+    _refuse_reserved(reserved)
     layout = _layout(lengths, packed, reverse)
-    outputs = run_forward(CELLS[cell], x, h0, c0, LayerWeights(w_ih, w_hh, b_ih, b_hh, w_hr), layout, keep=keep)
+    x, h0, c0, *weights = tensors
+    outputs = run_forward(CELLS[cell], x, h0, c0, LayerWeights(*weights), layout, keep=keep)
     if layout.lengths is not None and not packed:
         # An operator's outputs are all its own: rows of steps that are not there must not hold whatever memory held.
         outputs[3][int(layout.lengths.sum()) :].zero_()
@@ -53,105 +46,47 @@ def _layer(
 
 
 @_layer.register_fake
-def _(
-    x: Tensor,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    w_hr: Tensor | None,
-    lengths: Tensor | None,
-    cell: str,
-    packed: bool,
-    reverse: bool,
-    keep: bool,
-    tap: int,
-    reset: Tensor | None = None,
-    recurrent_mask: Tensor | None = None,
-) -> Outputs:
-    _refuse_reserved(reset, recurrent_mask)
-    described = CELLS[cell]
-    hidden_size = w_ih.shape[-2] // len(described.gates)
+def _(*arguments: Any) -> Outputs:
+    tensors, (lengths, name, packed, _, keep, _, *reserved) = arguments[:_TENSOR_COUNT], arguments[_TENSOR_COUNT:]
+    _refuse_reserved(reserved)
+    cell = CELLS[name]
+    x, _, _, w_ih, _, _, _, w_hr = tensors
+    hidden_size = w_ih.shape[-2] // len(cell.gates)
     size = hidden_size if w_hr is None else w_hr.shape[0]
     rows = x.shape[:-1]
-    batch = lengths.shape[0] if packed and lengths is not None else x.shape[1]
-    width = 0
-    if keep and native.serves(x):
-        width = native.saved_width(described, int(hidden_size), x.dtype == torch.float64)
+    batch = lengths.shape[0] if packed else x.shape[1]
+    width = native.saved_width(cell, int(hidden_size), x.dtype == torch.float64) if keep and native.serves(x) else 0
     return (
         x.new_empty((*rows, size)),
         x.new_empty((batch, size)),
-        x.new_empty((batch, hidden_size) if described.has_cell_state else (0,)),
+        x.new_empty((batch, hidden_size) if cell.has_cell_state else (0,)),
+        # Not rows.numel(), which would fix T and B where they are symbols.
         x.new_empty((math.prod(rows), width) if width else (0,)),
     )
 
 
-@torch.library.custom_op("throughtime::layer_backward", mutates_args=())
-def _layer_backward(
-    x: Tensor,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    w_hr: Tensor | None,
-    grad_output: Tensor | None,
-    grad_h_n: Tensor | None,
-    grad_c_n: Tensor | None,
-    output: Tensor,
-    saved: Tensor,
-    lengths: Tensor | None,
-    cell: str,
-    packed: bool,
-    reverse: bool,
-    wanted: Sequence[bool],
-    tap: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    gradients = run_backward(
-        CELLS[cell],
-        (x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr),
-        _layout(lengths, packed, reverse),
-        output,
-        saved,
-        (grad_output, grad_h_n, grad_c_n),
-        wanted,
-        tap,
-    )
-    filled = [x.new_empty(0) if g is None else g for g in gradients]
-    return (filled[0], filled[1], filled[2], filled[3], filled[4], filled[5], filled[6], filled[7])
+@torch.library.custom_op(
+    "throughtime::layer_backward",
+    mutates_args=(),
+    schema=f"({_TENSORS}, Tensor? grad_output, Tensor? grad_h_n, Tensor? grad_c_n, Tensor output, Tensor saved, "
+    f"{_LAYOUT}, bool[] wanted, int tap) -> ({', '.join(['Tensor'] * _TENSOR_COUNT)})",
+)
+def _layer_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    tensors, rest = arguments[:_TENSOR_COUNT], arguments[_TENSOR_COUNT:]
+    grads, (output, saved, lengths, cell, packed, reverse, wanted, tap) = rest[:3], rest[3:]
+    layout = _layout(lengths, packed, reverse)
+    found = run_backward(CELLS[cell], tensors, layout, output, saved, grads, wanted, tap)
+    return tuple(tensors[0].new_empty(0) if gradient is None else gradient for gradient in found)
 
 
 @_layer_backward.register_fake
-def _(
-    x: Tensor,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    w_hr: Tensor | None,
-    grad_output: Tensor | None,
-    grad_h_n: Tensor | None,
-    grad_c_n: Tensor | None,
-    output: Tensor,
-    saved: Tensor,
-    lengths: Tensor | None,
-    cell: str,
-    packed: bool,
-    reverse: bool,
-    wanted: Sequence[bool],
-    tap: int,
-) -> tuple[Tensor, ...]:
-    tensors = (x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr)
-    return tuple(x.new_empty(t.shape if want and t is not None else (0,)) for t, want in zip(tensors, wanted, strict=True))
+def _(*arguments: Any) -> tuple[Tensor, ...]:
+    tensors, wanted = arguments[:_TENSOR_COUNT], arguments[-2]
+    return tuple(tensors[0].new_empty(t.shape if want else (0,)) for t, want in zip(tensors, wanted, strict=True))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
-    tensors, rest = inputs[:_TENSORS], inputs[_TENSORS:]
+    tensors, rest = inputs[:_TENSOR_COUNT], inputs[_TENSOR_COUNT:]
     ctx.lengths, ctx.cell, ctx.packed, ctx.reverse, _, ctx.tap = rest[:6]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, output[0], output[3])
@@ -159,8 +94,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
 
 def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     *tensors, output, saved = ctx.saved_tensors
-    wanted = [bool(want) for want in ctx.needs_input_grad[:_TENSORS]]
-    rest = (None,) * (len(ctx.needs_input_grad) - _TENSORS)
+    wanted = [bool(want) for want in ctx.needs_input_grad[:_TENSOR_COUNT]]
+    rest = (None,) * (len(ctx.needs_input_grad) - _TENSOR_COUNT)
     if torch.is_grad_enabled():  # a graph of this backward pass is wanted
         layout = _layout(ctx.lengths, ctx.packed, ctx.reverse)
         return (*run_backward(CELLS[ctx.cell], tensors, layout, output, saved, grads[:3], wanted, ctx.tap), *rest)
@@ -179,8 +114,8 @@ def _layout(lengths: Tensor | None, packed: bool, reverse: bool) -> Layout:
     return Layout(None if lengths is None else lengths.to("cpu", torch.int64).contiguous(), packed, reverse)
 
 
-def _refuse_reserved(reset: Tensor | None, recurrent_mask: Tensor | None) -> None:
-    if reset is not None or recurrent_mask is not None:
+def _refuse_reserved(reserved: list[Tensor | None]) -> None:
+    if any(argument is not None for argument in reserved):
         raise NotImplementedError(
             "throughtime::layer reserves reset and recurrent_mask for later; this version runs without them"
         )
