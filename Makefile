@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: setup test lint bench demo clean
+.PHONY: setup test lint bench demo aarch64 clean
 
 setup: $(VENV)/.installed
 
@@ -26,6 +26,10 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/engine.py
+
+# Needs g++-aarch64-linux-gnu and qemu-user-static.
+aarch64: setup
+	$(BIN)/python tools/check_aarch64.py
 
 demo: setup
 	$(BIN)/python examples/demo.py
