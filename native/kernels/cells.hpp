@@ -14,7 +14,7 @@ struct Tanh {
 };
 struct Relu {
   template <class T> static TT_INLINE Vector<T> value(Vector<T> x) { return x < T(0) ? Vector<T>{} : x; }  // NaN stays
-  template <class T> static TT_INLINE Vector<T> slope(Vector<T> y) { return y > T(0) ? splat(T(1)) : Vector<T>{}; }
+  template <class T> static TT_INLINE Vector<T> slope(Vector<T> y) { return y <= T(0) ? Vector<T>{} : splat(T(1)); }  // of NaN: 1, as torch
 };
 struct Sigmoid {
   template <class T> static TT_INLINE Vector<T> value(Vector<T> x) { return sigmoid<T>(x); }

@@ -49,7 +49,8 @@ class Counts:
 
     Attributes:
         samples: that have this step.
-        zero: whose gradient dL/dh_t is exactly zero there: no loss has reached it, or it has underflowed on the way.
+        zero: whose gradient (of the state: dL/dh_t and, for LSTM, what arrives at c_t) is exactly zero there: no loss has
+            reached it, or it has underflowed on the way.
         nonfinite: whose gradient is infinite or not a number there.
     """
 
@@ -117,10 +118,14 @@ class LayerFlow:
         return self._reach
 
     def horizon(self, fraction: float = 0.01) -> float:
-        """Steps back after which less than ``fraction`` of the probe is left; ``math.inf`` if not within the sequences.
+        """Steps back after which less than ``fraction`` of the probe is left.
 
         Args:
             fraction: between 0 and 1.
+
+        Returns:
+            A number of steps; ``math.inf`` if it does not fall so far within the sequences; nan if states are not finite, so
+            that nothing can be said.
 
         Raises:
             ValueError: a fraction that is no fraction, or a recording without probe.
@@ -129,8 +134,11 @@ class LayerFlow:
             raise ValueError(f"fraction is {fraction}, expected a number between 0 and 1")
         if self.probe is None:
             raise ValueError("the horizon is read off the probe, and this recording was made with probe=False")
-        below = np.nonzero(self._reach < math.log(fraction))[0]
-        return float(below[0] + 1) if len(below) else math.inf
+        reach = self._reach[: np.count_nonzero(self.counts.samples)]
+        ends = np.nonzero((reach < math.log(fraction)) | np.isnan(reach))[0]
+        if len(ends) == 0:
+            return math.inf
+        return math.nan if np.isnan(reach[ends[0]]) else float(ends[0] + 1)
 
 
 def layer_flow(name: str, measurement: Measurement) -> LayerFlow:
@@ -149,22 +157,23 @@ def layer_flow(name: str, measurement: Measurement) -> LayerFlow:
     back = _by_steps_back(T, lengths, measurement.reverse)
 
     # Where the gradient is exactly zero its ratio says nothing; the counts tell how often.
-    told = alive & (_incoming(cell, norms) > 0)
+    incoming = _incoming(cell, norms)
+    told = alive & (incoming > 0)
     gains = _gains(cell, {key: np.where(told, value, np.nan) for key, value in norms.items()})
     probe = None
     reach = np.full(T, np.nan)
     if measurement.probe is not None:
-        probe_norms = {
-            key: np.take_along_axis(value, back, 0) for key, value in _named(cell, measurement.probe.numpy()).items()
-        }
-        has_step = np.arange(T)[:, None] < lengths
-        probe_norms = {key: np.where(has_step, value, np.nan) for key, value in probe_norms.items()}
-        probe = _mean_gains(_gains(cell, probe_norms))
-        steps = np.nan_to_num(_gains(cell, probe_norms).gain, nan=0.0, neginf=-np.inf)
-        reach = _mean(np.where(has_step, np.cumsum(steps, 0), np.nan))
+        probe_norms = _named(cell, measurement.probe.numpy())
+        by_steps = {key: np.where(alive, np.take_along_axis(value, back, 0), np.nan) for key, value in probe_norms.items()}
+        probe_gains = _gains(cell, by_steps)
+        probe = _mean_gains(probe_gains)
+        # No way to go: after a gain of zero there is nothing left to have a gain, and the first step of an untied network
+        # has no recurrent weight to lead further back. A gain that is nan for another reason makes the rest nan.
+        ended = (_incoming(cell, by_steps) == 0) | (np.isnan(by_steps["u"]) & np.isfinite(by_steps["a"]))
+        reach = _mean(np.where(alive, np.cumsum(np.where(ended, 0.0, probe_gains.gain), 0), np.nan))
 
-    nonfinite = alive & ~np.isfinite(delta)
-    zero = alive & (delta == 0)
+    nonfinite = alive & ~np.isfinite(incoming)
+    zero = alive & (incoming == 0)
     return LayerFlow(
         name=name,
         cell=cell,
@@ -173,7 +182,7 @@ def layer_flow(name: str, measurement: Measurement) -> LayerFlow:
         norm=_mean(np.where(alive, np.sqrt(delta), np.nan)),
         counts=Counts(alive.sum(1), zero.sum(1), nonfinite.sum(1)),
         first_bad_step=_first_bad_step(nonfinite, measurement.reverse),
-        underflowed_at=_underflowed_at(np.take_along_axis(delta, back, 0), lengths),
+        underflowed_at=_underflowed_at(np.take_along_axis(incoming, back, 0), lengths),
         probe=probe,
         delta=None if measurement.delta is None else measurement.delta.cpu().numpy(),
         _reach=reach,
@@ -232,9 +241,9 @@ def _first_bad_step(nonfinite: npt.NDArray[np.bool_], reverse: bool) -> int | No
     return int(steps[0] if reverse else steps[-1]) if len(steps) else None
 
 
-def _underflowed_at(delta_back: Array, lengths: npt.NDArray[np.int64]) -> int | None:
-    """delta_back: squared norms [T, B] by steps back."""
-    has_step = np.arange(len(delta_back))[:, None] < lengths
-    seen = np.logical_or.accumulate(has_step & (delta_back > 0), axis=0)
-    gone = np.nonzero((has_step & seen & (delta_back == 0)).any(1))[0]
+def _underflowed_at(incoming: Array, lengths: npt.NDArray[np.int64]) -> int | None:
+    """incoming: squared norms [T, B] by steps back."""
+    has_step = np.arange(len(incoming))[:, None] < lengths
+    seen = np.logical_or.accumulate(has_step & (incoming > 0), axis=0)
+    gone = np.nonzero((has_step & seen & (incoming == 0)).any(1))[0]
     return int(gone[0]) if len(gone) else None

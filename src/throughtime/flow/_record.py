@@ -115,7 +115,8 @@ class Flow:
             layer: index into ``layers``, or a layer's name.
 
         Returns:
-            A number of steps; ``math.inf`` if it does not fall so far within the sequences recorded.
+            A number of steps; ``math.inf`` if it does not fall so far within the sequences recorded; nan if the states are not
+            finite.
 
         Raises:
             NotRecordedError: no backward pass went through that layer.
