@@ -1,6 +1,11 @@
-"""Names that the examples in docstrings use."""
+"""How the tests run: threads that wait without spinning, and the names that the examples in docstrings use."""
 
 from __future__ import annotations
+
+import os
+
+# Two workers of pytest share two cores: OpenMP threads that spin while they wait would keep each other from running.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from typing import Any
 

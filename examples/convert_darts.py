@@ -30,9 +30,10 @@ WARM_UP = 5  # training steps left out of the timings, in every run
 
 
 class ConvertBeforeTraining(pl.Callback):
-    """darts builds its nn.Module inside ``fit``; Lightning hands it to us here,
-    before the optimizer takes its parameters. (A model that has been fitted needs
-    no callback: it is at hand as ``forecaster.model``.)"""
+    """Converts the module that darts builds inside ``fit``, before the optimizer takes its parameters.
+
+    (A model that has been fitted needs no callback: it is at hand as ``forecaster.model``.)
+    """
 
     def setup(self, trainer, module, stage):
         if stage == "fit":  # Lightning calls this for predict, too
@@ -40,9 +41,11 @@ class ConvertBeforeTraining(pl.Callback):
 
 
 class Clock(pl.Callback):
-    """Times every training step, and within it the recurrent layers: forward from
-    hook to hook; backward from the gradient of a layer's output until the last of
-    its parameters has its own. Freeing the graph is left out: a lower bound."""
+    """Times every training step, and within it the recurrent layers.
+
+    Forward from hook to hook; backward from the gradient of a layer's output until the last of its parameters has its
+    own. Freeing the graph is left out: a lower bound.
+    """
 
     def __init__(self):
         self.losses, self.step_s, self.recurrent_s = [], [], []
@@ -188,8 +191,7 @@ def main():
         print(f"   {name:<20} {middle:8.1f} {low:8.1f} {high:8.1f} {share:19.0%}")
     # Each round's ratio of medians: the two runs of a round are neighbours in time.
     by_round = [
-        np.median(old.step_s[WARM_UP:]) / np.median(new.step_s[WARM_UP:])
-        for old, new in zip(*clocks.values(), strict=True)
+        np.median(old.step_s[WARM_UP:]) / np.median(new.step_s[WARM_UP:]) for old, new in zip(*clocks.values(), strict=True)
     ]
     low, middle, high = np.quantile(by_round, [0, 0.5, 1])
     print(f"   speed-up {middle:.2f}x, median of {args.rounds} rounds ({low:.2f} to {high:.2f})")

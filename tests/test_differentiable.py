@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import RAGGED, ROUNDING, TIED, UNTIED, VARIANTS, Problem, Variant, back, make_problem, run
 from torch import Tensor
 
 from throughtime.cells import CELLS
 from throughtime.ops.differentiable import layer, layer_with_states
+
+from helpers import RAGGED, ROUNDING, TIED, UNTIED, VARIANTS, Problem, Variant, back, make_problem, run
 
 NAMES = ("x", "h0", "c0", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
 
@@ -46,9 +47,7 @@ def test_agrees_with_the_reference_in_everything(
 
     given = arguments(problem)
     ragged = None if lengths is None else torch.tensor(lengths)
-    output, h_n, c_n, steps = layer_with_states(
-        problem.cell, *given.values(), lengths=ragged, reverse=reverse
-    )
+    output, h_n, c_n, steps = layer_with_states(problem.cell, *given.values(), lengths=ragged, reverse=reverse)
     assert (c_n is None) == (problem.c0 is None)
     for name, tensor, expected in (
         ("output", output, oracle.output),
@@ -87,11 +86,7 @@ def test_nan_on_padding_reaches_neither_output_nor_gradient(variant: Variant, re
         given = arguments(problem)
         output, h_n, c_n = layer(problem.cell, *given.values(), lengths=torch.tensor(RAGGED), reverse=reverse)
         states = [h_n] if c_n is None else [h_n, c_n]
-        seeds = [
-            torch.from_numpy(g)
-            for g in (problem.grad_output, problem.grad_h_n, problem.grad_c_n)
-            if g is not None
-        ]
+        seeds = [torch.from_numpy(g) for g in (problem.grad_output, problem.grad_h_n, problem.grad_c_n) if g is not None]
         leaves = [tensor for tensor in given.values() if tensor is not None]
         results.append([output, *states, *torch.autograd.grad([output, *states], leaves, seeds)])
     for clean, spoilt in zip(*results, strict=True):
@@ -135,10 +130,7 @@ def test_relu_has_its_first_derivative_and_no_second() -> None:
 def test_any_dtype_and_any_strides(variant: Variant, dtype: torch.dtype) -> None:
     problem = make_problem(variant)
     exact = layer(problem.cell, *arguments(problem).values())
-    given = {
-        name: None if tensor is None else tensor.detach().to(dtype)
-        for name, tensor in arguments(problem).items()
-    }
+    given = {name: None if tensor is None else tensor.detach().to(dtype) for name, tensor in arguments(problem).items()}
     given["x"] = given["x"].transpose(0, 1).contiguous().transpose(0, 1)  # batch-first memory
     lengths = torch.full((4,), 5)
     for rounded, expected in zip(layer(problem.cell, *given.values(), lengths=lengths), exact, strict=True):
@@ -167,7 +159,8 @@ def test_no_steps_at_all_hand_back_the_state() -> None:
     problem = make_problem(Variant(CELLS["gru"]))
     x, h, *rest = arguments(problem).values()
     output, h_n, _ = layer(problem.cell, x[:0], h, *rest)
-    assert output.shape == (0, 4, 4) and torch.equal(h_n, h)
+    assert output.shape == (0, 4, 4)
+    assert torch.equal(h_n, h)
 
 
 def test_impossible_combinations_are_refused_by_name() -> None:

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+
+from throughtime.cells import CELLS, cell_of
+from throughtime.reference import Backward, Forward, Weights, backward, forward, probe
+
 from helpers import (
     RAGGED,
     ROUNDING,
@@ -22,9 +26,6 @@ from helpers import (
     run,
     weight_names,
 )
-
-from throughtime.cells import CELLS, cell_of
-from throughtime.reference import Backward, Forward, Weights, backward, forward, probe
 
 IN_TORCH = [variant for variant in TIED if variant.cell.nonlinearity not in ("sigmoid", "identity")]
 
@@ -116,9 +117,7 @@ def loss_of(problem: Problem, lengths: list[int] | None, reverse: bool) -> float
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("lengths", [None, RAGGED], ids=["full", "ragged"])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_every_gradient_is_the_central_difference(
-    variant: Variant, lengths: list[int] | None, reverse: bool
-) -> None:
+def test_every_gradient_is_the_central_difference(variant: Variant, lengths: list[int] | None, reverse: bool) -> None:
     if not variant.tied and lengths is not None:
         lengths = [5, 5, 5, 5]  # the only ragged batch untied weights take
     problem = make_problem(variant, inputs=2, hidden=3, seed=1)
@@ -155,9 +154,7 @@ def test_gradients_inside_a_step_add_up_to_those_of_the_weights(variant: Variant
     if variant.tied:
         recurrent = np.concatenate([found.from_past[gate] for gate in problem.cell.gates], axis=2)
         np.testing.assert_allclose(recurrent.sum(axis=(0, 1)), found.weights.b_hh, **ROUNDING)
-        np.testing.assert_allclose(
-            np.einsum("tbg,tbp->gp", recurrent, result.h_before), found.weights.w_hh, **ROUNDING
-        )
+        np.testing.assert_allclose(np.einsum("tbg,tbp->gp", recurrent, result.h_before), found.weights.w_hh, **ROUNDING)
 
 
 # --- numbers known by hand
@@ -201,9 +198,7 @@ def test_gain_of_the_cell_path_of_an_lstm_without_weights_is_its_forget_gate(bia
 def test_probe_horizon_of_a_scaled_rotation(rho: float, horizon: int) -> None:
     weights = Weights(w_ih=np.zeros((4, 1)), w_hh=rho * orthogonal(4))
     result = forward("rnn_identity", np.zeros((500, 2, 1)), weights)
-    survives = np.cumsum(
-        0.5 * np.log(probe(result, np.ones((2, 4)))["u"][::-1]), axis=0
-    )  # [T, B], from the end
+    survives = np.cumsum(0.5 * np.log(probe(result, np.ones((2, 4)))["u"][::-1]), axis=0)  # [T, B], from the end
     steps = 1 + np.argmax(survives < np.log(0.01), axis=0)
     assert steps.tolist() == [horizon, horizon]
 
@@ -307,7 +302,8 @@ def test_padding_is_never_read_and_is_zero_after(variant: Variant, reverse: bool
         np.testing.assert_array_equal(getattr(first_back, name), getattr(second_back, name), err_msg=name)
     for name in weight_names(clean.weights):
         np.testing.assert_array_equal(getattr(first_back.weights, name), getattr(second_back.weights, name))
-    assert (second.output[padding] == 0).all() and (second_back.x[padding] == 0).all()
+    assert (second.output[padding] == 0).all()
+    assert (second_back.x[padding] == 0).all()
     for name, values in second_back.taps.items():
         np.testing.assert_array_equal(np.isnan(values), padding, err_msg=name)
 
@@ -343,9 +339,7 @@ def test_a_sample_alone_gives_what_it_gives_in_a_batch(variant: Variant, reverse
             np.testing.assert_allclose(together.c_n[one], alone.c_n, **ROUNDING)
             np.testing.assert_allclose(together_back.c0[one], alone_back.c0, **ROUNDING)
         for name in problem.cell.taps:
-            np.testing.assert_allclose(
-                together_back.taps[name][:length, one], alone_back.taps[name], **ROUNDING
-            )
+            np.testing.assert_allclose(together_back.taps[name][:length, one], alone_back.taps[name], **ROUNDING)
         for name in weight_names(summed):
             getattr(summed, name)[...] += getattr(alone_back.weights, name)
     for name in weight_names(summed):
@@ -385,7 +379,8 @@ def test_an_explosion_is_reported_as_infinity_without_a_warning() -> None:
     weights = Weights(w_ih=[[1.0]], w_hh=[[1e10]])
     result = forward("rnn_relu", np.ones((40, 1, 1)), weights)
     found = backward(result, grad_h_n=[[1.0]])
-    assert np.isinf(result.h_n).all() and np.isinf(found.taps["delta"][0, 0])
+    assert np.isinf(result.h_n).all()
+    assert np.isinf(found.taps["delta"][0, 0])
 
 
 # --- cells as data
@@ -433,9 +428,7 @@ def test_the_equations_are_what_is_computed(variant: Variant) -> None:
             step[left] = eval(right, {}, step)
         if cell.kind != "rnn":  # a simple RNN's one gate is its h_t
             for gate in cell.gates:
-                np.testing.assert_allclose(
-                    result.gates[gate][t, 0], step[f"{gate}_t"], **ROUNDING, err_msg=gate
-                )
+                np.testing.assert_allclose(result.gates[gate][t, 0], step[f"{gate}_t"], **ROUNDING, err_msg=gate)
         np.testing.assert_allclose(result.output[t, 0], step["h_t"], **ROUNDING)
 
 

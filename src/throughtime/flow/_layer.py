@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from throughtime.cells import Cell
 from throughtime.ops.taps import Measurement
@@ -22,7 +24,7 @@ from throughtime.ops.taps import Measurement
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gains:
     """Mean logarithms of gains, [T] each; nan where undefined, -inf where a gradient ends in exact zero.
 
@@ -43,7 +45,7 @@ class Gains:
     bypass: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Counts:
     """How many samples stand behind a step, [T] each.
 
@@ -59,7 +61,7 @@ class Counts:
     nonfinite: npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerFlow:
     """The gradient on its way through one layer in one direction.
 
@@ -75,9 +77,11 @@ class LayerFlow:
         first_bad_step: the step t at which, on the way back, a gradient is first not finite; ``None`` if all are finite.
         underflowed_at: the number of steps back from the true end at which the first sample's gradient is exactly zero after
             having been something else; ``None`` if none is. Raw gains say nothing beyond it; the probe does.
-        probe: gains of the probe, by *steps back from each true end* (index 0 is the last step): a unit gradient put in at the
-            end only, rescaled at every step, so that neither later losses nor underflow hide anything. ``None`` if not run.
-        delta: [T, B, P] dL/dh_t itself, in the layer's own dtype, if it was asked for.
+        probe: gains of the probe, by *steps back from each true end* (index 0 is the last step): a unit gradient of the state
+            put in at the end only, rescaled at every step, so that neither later losses nor underflow hide anything. ``None``
+            if not run.
+        delta: [T, B, P] dL/dh_t itself, if it was asked for (reduced precision as float32); of a PackedSequence with the
+            sequences in its own order, the longest first.
     """
 
     name: str
@@ -124,8 +128,8 @@ class LayerFlow:
             fraction: between 0 and 1.
 
         Returns:
-            A number of steps; ``math.inf`` if it does not fall so far within the sequences; nan if states are not finite, so
-            that nothing can be said.
+            A number of steps; ``math.inf`` if it does not fall so far within the sequences; nan if nothing can be said: states
+            that are not finite, or no step at all.
 
         Raises:
             ValueError: a fraction that is no fraction, or a recording without probe.
@@ -136,6 +140,8 @@ class LayerFlow:
             raise ValueError("the horizon is read off the probe, and this recording was made with probe=False")
         reach = self._reach[: np.count_nonzero(self.counts.samples)]
         ends = np.nonzero((reach < math.log(fraction)) | np.isnan(reach))[0]
+        if len(reach) == 0:
+            return math.nan
         if len(ends) == 0:
             return math.inf
         return math.nan if np.isnan(reach[ends[0]]) else float(ends[0] + 1)
@@ -184,9 +190,19 @@ def layer_flow(name: str, measurement: Measurement) -> LayerFlow:
         first_bad_step=_first_bad_step(nonfinite, measurement.reverse),
         underflowed_at=_underflowed_at(np.take_along_axis(incoming, back, 0), lengths),
         probe=probe,
-        delta=None if measurement.delta is None else measurement.delta.cpu().numpy(),
+        delta=None if measurement.delta is None else _array(measurement.delta, T, lengths),
         _reach=reach,
     )
+
+
+def _array(delta: Tensor, T: int, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
+    """dL/dh_t as an array [T, B, P]; packed rows are laid out with zeros after each end."""
+    values = delta.cpu().float().numpy() if delta.dtype in (torch.bfloat16, torch.float16) else delta.cpu().numpy()
+    if values.ndim == 3:
+        return values
+    laid_out = np.zeros((T, len(lengths), values.shape[-1]), values.dtype)
+    laid_out[np.nonzero(np.arange(T)[:, None] < lengths)] = values
+    return laid_out
 
 
 def _named(cell: Cell, squared_norms: Array) -> dict[str, Array]:

@@ -18,6 +18,8 @@ def plot_reach(layers: Sequence[LayerFlow], ax: Axes | None = None) -> Axes:
         layers: what was recorded, with probe.
         ax: where to draw; a new figure by default.
     """
+    if any(layer.probe is None for layer in layers):
+        raise ValueError("the plot is drawn of the probe, and this recording was made with probe=False")
     if ax is None:
         _, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
     for layer in layers:

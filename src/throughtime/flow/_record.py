@@ -20,7 +20,9 @@ def record(model: torch.nn.Module, every: int = 1, *, probe: bool = True, delta:
     """Record how the gradient flows back through time in every recurrent layer of ``model``.
 
     Use it as a context manager around the backward pass. The forward pass may have run before, except where no native kernel
-    serves (CUDA, reduced precision): there both belong inside. No bit of any gradient is changed.
+    serves (see ``tt.nn.backend``): there both belong inside. No bit of any gradient is changed; but where torch's own operators
+    would run (CUDA, reduced precision, autocast), which let nobody look inside, a recorded pass runs step by step in the
+    weights' dtype instead, slowly, and agrees with an unrecorded one to rounding.
 
     Args:
         model: any module that holds ``tt.nn.RNN``, ``GRU`` or ``LSTM`` (``tt.nn.convert`` puts them there).
@@ -53,8 +55,8 @@ class Flow:
     """A recording, see :func:`record`."""
 
     def __init__(self, model: torch.nn.Module, every: int = 1, *, probe: bool = True, delta: bool = False) -> None:
-        if every < 1:
-            raise ValueError(f"every is {every}, expected at least 1")
+        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+            raise ValueError(f"every is {every!r}, expected a whole number of at least 1")
         self._every = every
         self._wish = taps.Wish(probe=probe, delta=delta)
         self._names = _tap_names(model)
@@ -100,7 +102,8 @@ class Flow:
     def layers(self) -> list[LayerFlow]:
         """One :class:`LayerFlow` per module, layer and direction that a backward pass has gone through, in the model's order.
 
-        A module that is called several times in one forward pass shows the call that the gradient reached last.
+        A module that is called several times in one forward pass shows the last of them that was measured: the one the gradient
+        reached last, with ``every=1``.
         """
         for tap, measurement in self._measured.items():
             if tap not in self._layers or self._layers[tap][0] is not measurement:
@@ -132,6 +135,7 @@ class Flow:
 
         Raises:
             NotRecordedError: nothing to draw yet.
+            ValueError: ``probe=False``.
         """
         from throughtime.flow._plot import plot_reach
 
@@ -157,7 +161,8 @@ class Flow:
 def _tap_names(model: torch.nn.Module) -> dict[int, str]:
     """The name of every tap of a model, in its order."""
     names = {}
-    for path, module in model.named_modules():
+    for wrapped_path, module in model.named_modules():
+        path = wrapped_path.replace("_orig_mod.", "").removesuffix("_orig_mod")  # torch.compile's wrapper
         if isinstance(module, Recurrent):
             for depth in range(module.num_layers):
                 for direction in range(2 if module.bidirectional else 1):

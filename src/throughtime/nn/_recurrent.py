@@ -127,8 +127,10 @@ class Recurrent(torch.nn.RNNBase):
         # By attribute at every call: parametrizations, weight norm and functional_call put tensors of their own there.
         weights = [[getattr(self, name) for name in names] for names in self._all_weights]
         route = self._choose(x, states, weights).route
-        if route is not Route.TORCH or self._listened_to():
+        if route is not Route.TORCH:
             return self._run_layers(x, states, weights, lengths, batch_sizes)
+        if self._listened_to():
+            return self._run_watched(x, states, weights, lengths, batch_sizes)
         states = states or self._zeros(x, x.shape[1] if batch_sizes is None else int(batch_sizes[0]))
         flat = [weight for group in weights for weight in group]
         if lengths is not None:
@@ -173,6 +175,24 @@ class Recurrent(torch.nn.RNNBase):
         if len(finals) == 1:
             return x, tuple(state.unsqueeze(0) for state in finals[0][:kinds])
         return x, tuple(torch.stack([final[kind] for final in finals]) for kind in range(kinds))
+
+    def _run_watched(
+        self,
+        x: Tensor,
+        states: States,
+        weights: list[list[Tensor]],
+        lengths: Tensor | None,
+        batch_sizes: Tensor | None,
+    ) -> tuple[Tensor, States]:
+        """In place of torch's own operators, which let nobody look inside: layer by layer, in the weights' dtype."""
+        device, dtype = x.device.type, weights[0][0].dtype
+        lowered = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
+        if device == "cpu" and self.mode == "GRU":
+            lowered = x.dtype  # torch's GRU is the one that autocast lets give back what it got
+        with torch.autocast(device, enabled=False):
+            states = tuple(state.to(dtype) for state in states)
+            output, final = self._run_layers(x.to(dtype), states, weights, lengths, batch_sizes)
+        return output.to(lowered), tuple(state.to(lowered) for state in final)
 
     def _choose(self, x: Tensor, states: States, weights: list[list[Tensor]]) -> Choice:
         return choose(self.cell, self.tied, x, itertools.chain(states, *weights))

@@ -186,14 +186,17 @@ def run_backward(
     return _through_autograd(cell, tensors, layout, grads, wanted) if through_torch else gradients  # type: ignore[return-value]
 
 
-def probe_seed(batch: int, size: int) -> Tensor:
-    """The unit gradients [B, P] the probe puts in: random directions, always the same, from a generator of their own.
+def probe_seed(cell: Cell, batch: int, size: int, hidden_size: int) -> tuple[Tensor, Tensor | None]:
+    """The unit gradients of the state (h [B, P], c [B, H] or ``None``) that the probe puts in at each true end.
 
-    A fixed direction such as all ones could lie in a subspace of its own; a random one has its share of every direction.
+    Random directions of the whole state that is carried, always the same, from a generator of their own: a fixed direction
+    such as all ones could lie in a subspace of its own; a random one has its share of every direction.
     """
     generator = np.random.Generator(np.random.PCG64(1991))  # the year of Hochreiter's thesis on the vanishing gradient
-    directions = generator.standard_normal((batch, size))
-    return torch.from_numpy(directions / np.linalg.norm(directions, axis=1, keepdims=True))
+    directions = generator.standard_normal((batch, size + (hidden_size if cell.has_cell_state else 0)))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    seed = torch.from_numpy(directions)
+    return seed[:, :size], seed[:, size:] if cell.has_cell_state else None
 
 
 def _probe(
@@ -209,9 +212,10 @@ def _probe(
     """One more way back on the saved forward pass, from a unit gradient at each true end, without weight gradients."""
     T, B = _steps_and_batch(x, layout)
     squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64)
-    seed = probe_seed(B, output.shape[-1]).to(x.dtype)
+    seed, seed_c = probe_seed(cell, B, output.shape[-1], weights.w_ih.shape[-2] // len(cell.gates))
+    seed, seed_c = seed.to(x.dtype), None if seed_c is None else seed_c.to(x.dtype)
     with torch.no_grad():
-        native.backward(cell, x, h0, c0, weights, layout, output, saved, None, seed, None, taps=squared_norms, rescale=True)
+        native.backward(cell, x, h0, c0, weights, layout, output, saved, None, seed, seed_c, taps=squared_norms, rescale=True)
     return squared_norms
 
 
@@ -301,8 +305,8 @@ def _measure_by_reference(
     assert x is not None
     grad_output, grad_h_n, grad_c_n = grads
     x_array, grad_array = array(x), array(grad_output)
+    T, B = _steps_and_batch(x, layout)
     if layout.packed:
-        T, B = _steps_and_batch(x, layout)
         time, row = (place.numpy() for place in _places(layout, torch.device("cpu")))
         unpacked = np.zeros((T, B, x.shape[-1]))
         unpacked[time, row] = x_array
@@ -328,8 +332,8 @@ def _measure_by_reference(
 
     probe = None
     if wish.probe:
-        seed = probe_seed(forward.output.shape[1], forward.output.shape[2]).numpy()
-        probe = stacked(reference.probe(forward, seed))
+        seed, seed_c = probe_seed(cell, B, forward.h_n.shape[1], forward.hidden.shape[-1])
+        probe = stacked(reference.probe(forward, seed.numpy(), array(seed_c)))
     delta = None
     if wish.delta:
         delta = torch.from_numpy(backward.delta[time, row] if layout.packed else backward.delta).to(x.device, x.dtype)

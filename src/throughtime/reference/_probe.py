@@ -11,26 +11,27 @@ from throughtime.reference._forward import Forward
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def probe(forward: Forward, seed: npt.ArrayLike) -> Taps:
+def probe(forward: Forward, seed: npt.ArrayLike, seed_c: npt.ArrayLike | None = None) -> Taps:
     """How much of a gradient put in at the end survives each step back, free of under- and overflow.
 
     A raw gradient may be flushed to zero long before the beginning, or be held up by the losses on its way;
-    then its norms say nothing about transport. So ``seed`` alone is put in, as dL/dh at each sample's true
-    end, and the transported state (h, and c in an LSTM, jointly) is divided by its norm after every step.
+    then its norms say nothing about transport. So ``seed`` alone is put in, as the gradient of the state at each
+    sample's true end, and the transported state (h, and c in an LSTM, jointly) is divided by its norm after every step.
     The taps of a step are taken before that, so what comes in has norm 1 and what goes out (``u``, with
     ``cell_out`` in an LSTM) is the step's gain; the logarithms of the gains add up to the logarithm of what
     survives.
 
     Args:
         forward: the pass, T steps of B samples.
-        seed: [B, P], divided by its norm per sample; a row of zeros stays zero.
+        seed: [B, P] dL/dh; with ``seed_c`` it is divided by their joint norm per sample; a row of zeros stays zero.
+        seed_c: [B, H] dL/dc, zeros by default; LSTM only.
 
     Returns:
         The cell's taps, as :func:`throughtime.reference.backward` names them: name -> [T, B] squared norms
         per step (of the time axis of ``x``) and sample, NaN on padding.
 
     Raises:
-        ValueError: ``seed`` has the wrong shape.
+        ValueError: ``seed`` or ``seed_c`` has the wrong shape.
 
     Example:
         >>> from throughtime.reference import Weights, forward
@@ -45,7 +46,12 @@ def probe(forward: Forward, seed: npt.ArrayLike) -> Taps:
     if d_h.shape != forward.h_n.shape:
         raise ValueError(f"seed has shape {d_h.shape}, expected {forward.h_n.shape}")
     d_c = None if forward.c_n is None else np.zeros_like(forward.c_n)  # [B, H]
-    d_h, _ = _to_unit_norm(d_h, None)
+    if seed_c is not None:
+        d_c = np.array(seed_c, dtype=np.float64)
+        if forward.c_n is None or d_c.shape != forward.c_n.shape:
+            wanted = "none without a cell state" if forward.c_n is None else str(forward.c_n.shape)
+            raise ValueError(f"seed_c has shape {d_c.shape}, expected {wanted}")
+    d_h, d_c = _to_unit_norm(d_h, d_c)
 
     taps = blank_taps(forward)
     for k in reversed(range(forward.steps)):
