@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -103,16 +103,3 @@ def weight_names(weights: Weights) -> list[str]:
 def alive(lengths: list[int], steps: int) -> np.ndarray:
     """[T, B]: whether the sample has that step."""
     return np.arange(steps)[:, None] < np.array(lengths)
-
-
-def rounded(problem: Problem, dtype: type) -> Problem:
-    """The same numbers as ``dtype`` holds them, in float64: what is left to compare is the arithmetic alone."""
-
-    def through(value: object) -> object:
-        if isinstance(value, np.ndarray):
-            return value.astype(dtype).astype(np.float64)
-        if isinstance(value, Weights):
-            return replace(value, **{field.name: through(getattr(value, field.name)) for field in fields(value)})
-        return value
-
-    return replace(problem, **{field.name: through(getattr(problem, field.name)) for field in fields(problem)})

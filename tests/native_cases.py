@@ -5,7 +5,7 @@ Legend: T steps, B batch, I inputs, H hidden units.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 
 import numpy as np
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from throughtime.ops import native
 from throughtime.ops.native import Gradients, LayerWeights, Layout
+from throughtime.reference import Weights
 
-from helpers import Problem, Variant, alive, back, make_problem, rounded, run
+from helpers import Problem, Variant, alive, back, make_problem, run
 
 # Of the largest element of what is compared. A product of some 100 terms rounds each to half a unit in the last place,
 # 1.1e-16 or 6e-8; the errors of 100 partial sums of either sign add up to some 10 such, and T steps pass them on.
@@ -57,6 +58,19 @@ def drawn(variant: Variant, dtype: torch.dtype, T: int, B: int, H: int, seed: in
     options = {name: bool(rng.random() < share) for name, share in [("reverse", 0.5), ("bias", 0.8), ("states", 0.8)]}
     inputs = int(rng.integers(1, 20 if rng.random() < 0.7 else 71))
     return Case(variant, dtype, T, B, H, inputs, lengths, layout, seed=seed, **options)
+
+
+def rounded(problem: Problem, dtype: type) -> Problem:
+    """The same numbers as ``dtype`` holds them, in float64: what is left to compare is the arithmetic alone."""
+
+    def through(value: object) -> object:
+        if isinstance(value, np.ndarray):
+            return value.astype(dtype).astype(np.float64)
+        if isinstance(value, Weights):
+            return replace(value, **{field.name: through(getattr(value, field.name)) for field in fields(value)})
+        return value
+
+    return replace(problem, **{field.name: through(getattr(problem, field.name)) for field in fields(problem)})
 
 
 @cache

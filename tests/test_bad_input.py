@@ -345,6 +345,19 @@ def test_a_projection_of_a_wrong_shape_is_refused() -> None:
         assert re.match(r"(Runtime|Value)Error", found), found
 
 
+@pytest.mark.parametrize("name", ["weight_ih_l0", "weight_hh_l0", "bias_hh_l0"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_weight_whose_memory_was_given_back_is_refused(kind: str, name: str) -> None:
+    """Sharded training gives the memory of gathered weights back in this way; torch says that the storage is too small."""
+    module = getattr(tt.nn, kind)(I, H)
+
+    def task() -> str:
+        module.get_parameter(name).untyped_storage().resize_(0)
+        return outcome(lambda: module(X))
+
+    assert re.match(r"(Runtime|Value)Error: .*\w", in_child(task))
+
+
 W_IH, W_HH = torch.zeros(16, I), torch.zeros(16, H)
 REST = ("lstm", False, False, False, 0)
 OPERANDS = {

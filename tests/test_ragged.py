@@ -255,6 +255,7 @@ def test_length_zero_returns_the_state_and_passes_its_gradient(name: str, dtype:
     for state, final, seed, gradient in zip(hx, results[1:], seeds[1:], gradients, strict=False):
         for b in (b for b, length in enumerate(lengths) if length == 0):
             assert torch.equal(final[:, b], state[:, b])
+            assert final.data_ptr() != state.data_ptr(), "whoever writes into one would change the other"
             assert torch.equal(gradient[:, b], seed[:, b])
     if not any(lengths):
         assert (results[0] == 0).all()

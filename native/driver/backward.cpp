@@ -58,7 +58,7 @@ template <class T> class Backward {
       while (!p_.untied && first > 0 && rows + sequences_.active(first - 1) <= rows_wanted) rows += sequences_.active(--first);
       if (a_capacity_ < rows) {
         a_capacity_ = rows;
-        a_ = Scratch<T>(rows * a_stride_, true);
+        a_ = Scratch<T>(rows * a_stride_);
         if (args_.weights.w_hr) {
           deltas_ = Scratch<T>(rows * sizes_.PP, true);
           unprojected_ = Scratch<T>(rows * sizes_.HP);
@@ -110,9 +110,10 @@ template <class T> class Backward {
       sequences_.clear_padding(args_.delta, p_.P);
     }
     if (!nothing_done) return;
-    const Index rows = sizes_.cell.gates * p_.H;
-    for (auto [gradient, count] : {std::pair<T*, Index>{args_.grad_w_ih, rows * p_.I}, {args_.grad_w_hh, rows * p_.P},
-                                   {args_.grad_b_ih, rows}, {args_.grad_b_hh, rows}, {args_.grad_w_hr, p_.P * p_.H}})
+    const Index rows = sizes_.cell.gates * p_.H, matrices = p_.untied ? p_.T : 1, recurrent = p_.untied ? p_.T - 1 : 1;
+    for (auto [gradient, count] : {std::pair<T*, Index>{args_.grad_w_ih, matrices * rows * p_.I},
+                                   {args_.grad_w_hh, recurrent * rows * p_.P}, {args_.grad_b_ih, matrices * rows},
+                                   {args_.grad_b_hh, matrices * rows}, {args_.grad_w_hr, p_.P * p_.H}})
       if (gradient) std::fill_n(gradient, count, T(0));
   }
 
@@ -183,7 +184,7 @@ template <class T> class Backward {
     if (args_.grad_output.data)
       kernels_.add(delta + units.first, sequences_.row(args_.grad_output, s, r) + units.first, width(units));
     if (args_.delta.data) std::copy_n(delta, p_.P, sequences_.row(args_.delta, s, r));
-    if (args_.taps) tap(tap_delta, s, r, kernels_.sum_squares(delta, sizes_.PP));
+    if (args_.taps) tap(tap_delta, s, r, kernels_.sum_squares(delta, p_.P));
     BackwardRow<T> row{};
     row.delta = delta;
     row.a = a_row(first, s, r);
@@ -198,7 +199,7 @@ template <class T> class Backward {
       row.c = row.gates + sizes_.cell_offset;
       row.c_prev = s > 0 ? saved_row(s - 1, r) + sizes_.cell_offset : c0_.get() + r * sizes_.HP;
       row.cell = cell_.get() + r * sizes_.HP;
-      if (args_.taps) tap(lstm_cell_in, s, r, kernels_.sum_squares(row.carry, sizes_.HP));
+      if (args_.taps) tap(lstm_cell_in, s, r, kernels_.sum_squares(row.carry, p_.H));
     }
     return row;
   }
@@ -207,11 +208,14 @@ template <class T> class Backward {
   Index width(Units units) const { return args_.weights.w_hr ? p_.P : std::min(units.last, p_.P) - units.first; }
 
   void tap_gates(Index s, Index r, const BackwardRow<T>& row) const {
-    tap(tap_a, s, r, kernels_.sum_squares(row.a + sizes_.h_offset, sizes_.product_width));
-    if (sizes_.cell.has_bypass) tap(gru_bypass, s, r, kernels_.sum_squares(row.carry, sizes_.HP));
+    double a = 0;  // gate by gate: the padding between them can hold infinity times zero
+    for (Index gate = 0; gate < sizes_.cell.gates; ++gate)
+      a += kernels_.sum_squares(row.a + sizes_.h_offset + gate * sizes_.HP, p_.H);
+    tap(tap_a, s, r, a);
+    if (sizes_.cell.has_bypass) tap(gru_bypass, s, r, kernels_.sum_squares(row.carry, p_.H));
     if (sizes_.cell.has_cell) {
-      tap(lstm_cell, s, r, kernels_.sum_squares(row.cell, sizes_.HP));
-      tap(lstm_cell_out, s, r, kernels_.sum_squares(row.carry, sizes_.HP));
+      tap(lstm_cell, s, r, kernels_.sum_squares(row.cell, p_.H));
+      tap(lstm_cell_out, s, r, kernels_.sum_squares(row.carry, p_.H));
     }
   }
 
@@ -221,15 +225,15 @@ template <class T> class Backward {
     double arrived = 0;
     if (args_.taps) {
       tap_gates(s, r, row);
-      arrived = kernels_.sum_squares(delta, sizes_.PP);
+      arrived = kernels_.sum_squares(delta, p_.P);
       tap(sizes_.cell.has_bypass ? int(gru_hidden) : sizes_.cell.has_cell ? int(lstm_u) : int(rnn_u), s, r, arrived);
     }
     if (sizes_.cell.has_bypass) {
       kernels_.add(delta + units.first, row.carry + units.first, width(units));
-      if (args_.taps) tap(gru_u, s, r, arrived = kernels_.sum_squares(delta, sizes_.PP));
+      if (args_.taps) tap(gru_u, s, r, arrived = kernels_.sum_squares(delta, p_.P));
     }
     if (!args_.rescale) return;
-    if (sizes_.cell.has_cell) arrived += kernels_.sum_squares(row.carry, sizes_.HP);
+    if (sizes_.cell.has_cell) arrived += kernels_.sum_squares(row.carry, p_.H);
     if (!(arrived > 0) || !std::isfinite(arrived)) return;
     const T factor = T(1 / std::sqrt(arrived));
     kernels_.scale(delta, factor, p_.P);

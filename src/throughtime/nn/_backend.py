@@ -63,9 +63,10 @@ def _obstacle(x: Tensor, others: Iterable[Tensor]) -> str:
         return str(x.dtype).removeprefix("torch.")
     if torch.is_autocast_enabled("cpu"):
         return f"autocast to {str(torch.get_autocast_dtype('cpu')).removeprefix('torch.')}"
+    dtype, device = x.dtype, x.device
     for other in others:
-        if other.dtype != x.dtype or other.device != x.device:
-            return f"a weight or state of {other.dtype} on {other.device} beside input of {x.dtype} on {x.device}"
+        if other.dtype != dtype or other.device != device:
+            return f"a weight or state of {other.dtype} on {other.device} beside input of {dtype} on {device}"
     if x.layout != torch.strided or x.is_mkldnn:
         return f"layout {x.layout}"
     if torch.jit.is_tracing():  # type: ignore[attr-defined]

@@ -65,7 +65,7 @@ class RecurrentCell(torch.nn.RNNCellBase):
             _, h, _ = differentiable.layer(cell, x.unsqueeze(0), h0, c0, *weights)
             return (h,)
         _, h, c = layer(cell, x.unsqueeze(0), h0, c0, weights, Layout())
-        return (h, c) if cell.has_cell_state else (h,)
+        return (h, c) if cell.has_cell_state and c is not None else (h,)
 
     def _zeros(self, x: Tensor) -> tuple[Tensor, ...]:
         zeros = x.new_zeros(x.shape[0], self.hidden_size)

@@ -152,7 +152,7 @@ class Recurrent(torch.nn.RNNBase):
             lengths = native.lengths_of(batch_sizes)
         directions = 2 if self.bidirectional else 1
         split = [state.unbind(0) for state in states]
-        finals: list[tuple[Tensor, Tensor]] = []
+        finals: list[tuple[Tensor, ...]] = []
         for depth in range(self.num_layers):
             outputs = []
             for direction in range(directions):
@@ -167,7 +167,7 @@ class Recurrent(torch.nn.RNNBase):
                     self._tap + index if self._tap else taps.SILENT,
                 )
                 outputs.append(output)
-                finals.append((h_n, c_n))
+                finals.append((h_n, c_n) if c_n is not None else (h_n,))
             x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
             if self.dropout and self.training and depth + 1 < self.num_layers:
                 x = functional.dropout(x, self.dropout)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import _VF, Tensor
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 if TYPE_CHECKING:
     from throughtime.nn._recurrent import Recurrent
@@ -42,18 +41,19 @@ def run(
 def run_ragged(module: Recurrent, x: Tensor, states: States, weights: list[Tensor], lengths: Tensor) -> tuple[Tensor, States]:
     """The same for padded sequences with true lengths: packed for torch, which takes no zero lengths, and laid out again."""
     alive = (lengths > 0).nonzero().squeeze(1)
-    if len(alive) == 0:
-        size = module.proj_size or module.hidden_size
-        return x.new_zeros(*x.shape[:2], size * (2 if module.bidirectional else 1)), states
     places = alive.to(x.device)
-    packed = pack_padded_sequence(x.index_select(1, places), lengths[alive], enforce_sorted=False)
-    order, back = packed.sorted_indices, packed.unsorted_indices
-    assert order is not None and back is not None  # they were not said to be sorted
-    started = tuple(state.index_select(1, places[order]) for state in states)
-    data, final = run(module, packed.data, started, weights, packed.batch_sizes)
-    compact, _ = pad_packed_sequence(
-        torch.nn.utils.rnn.PackedSequence(data, packed.batch_sizes, order, back), total_length=x.shape[0]
-    )
+    back: Tensor | None = places
+    compact_x = x.index_select(1, places)
+    if len(alive) == 0:  # a batch of none, which torch does run: zeros, and in the graph
+        compact, final = run(module, compact_x, tuple(state.index_select(1, places) for state in states), weights, None)
+    else:
+        packed = pack_padded_sequence(compact_x, lengths[alive], enforce_sorted=False)
+        order, back = packed.sorted_indices, packed.unsorted_indices
+        assert order is not None  # they were not said to be sorted
+        started = tuple(state.index_select(1, places[order]) for state in states)
+        data, final = run(module, packed.data, started, weights, packed.batch_sizes)
+        compact, _ = pad_packed_sequence(PackedSequence(data, packed.batch_sizes, order, back), total_length=x.shape[0])
+    assert back is not None
     output = x.new_zeros(*x.shape[:2], compact.shape[-1], dtype=compact.dtype).index_copy(1, places, compact)
     ended = tuple(
         state.to(last.dtype).index_copy(1, places, last.index_select(1, back))

@@ -23,8 +23,8 @@ from throughtime.cells import Cell
 from throughtime.ops import differentiable, native, taps
 from throughtime.ops.native import Gradients, LayerWeights, Layout
 
-Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
-"""output, h_n, c_n (empty without a cell state), and what is kept for the way back (opaque)."""
+Outputs = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""output, h_n, c_n (``None`` without a cell state), and what is kept for the way back (opaque, ``None`` if nothing is)."""
 
 
 def layer(
@@ -35,7 +35,7 @@ def layer(
     weights: LayerWeights,
     layout: Layout,
     tap: int = taps.SILENT,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Run one layer in one direction; differentiable in x, h0, c0 and the weights.
 
     Args:
@@ -48,7 +48,7 @@ def layer(
         tap: the number under which a recorder may listen to the backward pass.
 
     Returns:
-        output [T, B, P] or [N, P], h_n [B, P], c_n [B, H] (empty without a cell state).
+        output [T, B, P] or [N, P], h_n [B, P], c_n [B, H] (``None``, or empty in a traced graph, without a cell state).
 
     Raises:
         ValueError: lengths outside 0..T.
@@ -59,54 +59,44 @@ def layer(
             x, h0, c0, *weights, layout.lengths, cell.name, layout.packed, layout.reverse, keep, tap
         )
     elif keep:
-        output, h_n, c_n, _ = _Layer.apply(x, h0, c0, *weights, cell, layout, tap)
+        output, h_n, c_n, _ = _Layer.apply(cell, layout, tap, x, h0, c0, *weights)
     else:
         output, h_n, c_n, _ = run_forward(cell, x, h0, c0, weights, layout, keep=False)
     return output, h_n, c_n
 
 
 def _traced(x: Tensor) -> bool:
-    """Whether somebody records operators rather than running them, or wants to see them go by."""
+    """Whether somebody records or transforms operators rather than just running them, or wants to see them go by."""
     return (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
         or (type(x) is not Tensor and hasattr(type(x), "__torch_dispatch__") and not isinstance(x, torch.nn.Parameter))
     )
 
 
 class _Layer(torch.autograd.Function):
-    """The eager way through autograd."""
+    """The eager way through autograd.
+
+    In the older style, with ``ctx`` in ``forward``: with ``setup_context``, torch binds the signature anew at every call, which
+    costs more than a small kernel. The transforms that need it (torch.func) take the registered operator.
+    """
 
     @staticmethod
-    def forward(
-        x: Tensor,
-        h0: Tensor | None,
-        c0: Tensor | None,
-        w_ih: Tensor,
-        w_hh: Tensor,
-        b_ih: Tensor | None,
-        b_hh: Tensor | None,
-        w_hr: Tensor | None,
-        cell: Cell,
-        layout: Layout,
-        tap: int,
-    ) -> Outputs:
-        return run_forward(cell, x, h0, c0, LayerWeights(w_ih, w_hh, b_ih, b_hh, w_hr), layout, keep=True)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
-        tensors, (ctx.cell, ctx.layout, ctx.tap) = inputs[:8], inputs[8:]
-        output_, _, c_n, saved = output
+    def forward(ctx: Any, cell: Cell, layout: Layout, tap: int, *tensors: Tensor | None) -> Outputs:
+        x, h0, c0, *weights = tensors
+        output, h_n, c_n, saved = run_forward(cell, x, h0, c0, LayerWeights(*weights), layout, keep=True)  # type: ignore[arg-type]
+        ctx.cell, ctx.layout, ctx.tap = cell, layout, tap
         # Gradients that did not arrive stay None: no zeros are made and read for them.
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*([saved] if ctx.cell.has_cell_state else [c_n, saved]))
-        ctx.save_for_backward(*tensors, output_, saved)
+        ctx.save_for_backward(*tensors, output, saved)
+        return output, h_n, c_n, None
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, output, saved = ctx.saved_tensors
-        gradients = run_backward(ctx.cell, tensors, ctx.layout, output, saved, grads[:3], ctx.needs_input_grad[:8], ctx.tap)
-        return (*gradients, None, None, None)
+        wanted = ctx.needs_input_grad[3:]
+        return (None, None, None, *run_backward(ctx.cell, tensors, ctx.layout, output, saved, grads[:3], wanted, ctx.tap))
 
 
 def run_forward(
@@ -124,9 +114,8 @@ def run_forward(
         return native.forward(cell, x, h0, c0, weights, layout, keep=keep)
     with torch.no_grad():
         output, h_n, c_n = _through_torch(cell, x, h0, c0, weights, layout)
-    empty = x.new_empty(0)
     # No result may be one of the inputs: with T = 0 or length 0 the state comes back as it went in.
-    return output, h_n.clone(), empty if c_n is None else c_n.clone(), x.new_empty(0)
+    return output, h_n.clone(), None if c_n is None else c_n.clone(), None
 
 
 def run_backward(
@@ -134,7 +123,7 @@ def run_backward(
     tensors: Sequence[Tensor | None],
     layout: Layout,
     output: Tensor,
-    saved: Tensor,
+    saved: Tensor | None,
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
     tap: int,
@@ -207,7 +196,7 @@ def _probe(
     weights: LayerWeights,
     layout: Layout,
     output: Tensor,
-    saved: Tensor,
+    saved: Tensor | None,
 ) -> Tensor:
     """One more way back on the saved forward pass, from a unit gradient at each true end, without weight gradients."""
     T, B = _steps_and_batch(x, layout)

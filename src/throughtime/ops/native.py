@@ -175,7 +175,7 @@ def forward(
     layout: Layout,
     *,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Run one layer in one direction.
 
     Args:
@@ -188,8 +188,8 @@ def forward(
         keep: keep what :func:`backward` needs.
 
     Returns:
-        output [T, B, P] (or [N, P]), h_n [B, P], c_n [B, H] (empty without a cell state), and an opaque tensor for backward
-        (empty if not kept).
+        output [T, B, P] (or [N, P]), h_n [B, P], c_n [B, H] (``None`` without a cell state), and an opaque tensor for backward
+        (``None`` if there is nothing to keep).
 
     Raises:
         ValueError: lengths outside 0..T.
@@ -199,11 +199,11 @@ def forward(
     rows = x.shape[:-1]
     output = x.new_empty((*rows, call.P))
     h_n = x.new_empty((call.B, call.P))
-    c_n = x.new_empty((call.B, call.H) if cell.has_cell_state else (0,))
+    c_n = x.new_empty((call.B, call.H)) if cell.has_cell_state else None
     width = saved_width(cell, call.H, f64) if keep else 0
-    saved = x.new_empty((rows.numel(), width) if width else (0,))
+    saved = x.new_empty((rows.numel(), width)) if width else None
     (_native.forward_f64 if f64 else _native.forward_f32)(
-        *call.arguments(), *_rows(output), h_n.data_ptr(), c_n.data_ptr(), saved.data_ptr()
+        *call.arguments, *_rows(output), h_n.data_ptr(), _address(c_n), _address(saved)
     )
     return output, h_n, c_n, saved
 
@@ -216,7 +216,7 @@ def backward(
     weights: LayerWeights,
     layout: Layout,
     output: Tensor,
-    saved: Tensor,
+    saved: Tensor | None,
     grad_output: Tensor | None,
     grad_h_n: Tensor | None,
     grad_c_n: Tensor | None,
@@ -262,9 +262,9 @@ def backward(
         *(blank(index, weight) for index, weight in enumerate(weights, start=3)),
     )
     (_native.backward_f64 if f64 else _native.backward_f32)(
-        *call.arguments(),
+        *call.arguments,
         *_rows(output),
-        saved.data_ptr(),
+        _address(saved),
         *_rows(grad_output),
         _address(grad_h_n),
         _address(grad_c_n),
@@ -285,7 +285,7 @@ def saved_width(cell: Cell, hidden_size: int, f64: bool) -> int:
 class _Call:
     """The arguments that forward and backward share; keeps alive the contiguous copies made for the kernels."""
 
-    __slots__ = ("B", "H", "P", "_arguments", "_held")
+    __slots__ = ("B", "H", "P", "_held", "arguments")
 
     def __init__(
         self, cell: Cell, x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: LayerWeights, layout: Layout
@@ -303,7 +303,7 @@ class _Call:
         self.H = w_ih.shape[-2] // len(cell.gates)
         self.P = self.H if w_hr is None else w_hr.shape[0]
         self._held = (x, *states, w_ih, w_hh, *biases, w_hr, lengths)
-        self._arguments = (
+        self.arguments: tuple[Any, ...] = (
             _CODE[cell.name],
             T,
             self.B,
@@ -322,9 +322,6 @@ class _Call:
             *_rows(x),
             *map(_address, states),
         )
-
-    def arguments(self) -> tuple[Any, ...]:
-        return self._arguments
 
 
 def _address(tensor: Tensor | None) -> int:

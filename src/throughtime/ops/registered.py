@@ -38,11 +38,11 @@ def _layer(*arguments: Any) -> Outputs:
     _refuse_reserved(reserved)
     layout = _layout(lengths, packed, reverse)
     x, h0, c0, *weights = tensors
-    outputs = run_forward(CELLS[cell], x, h0, c0, LayerWeights(*weights), layout, keep=keep)
-    if layout.lengths is not None and not packed:
+    output, h_n, c_n, saved = run_forward(CELLS[cell], x, h0, c0, LayerWeights(*weights), layout, keep=keep)
+    if saved is not None and layout.lengths is not None and not packed:
         # An operator's outputs are all its own: rows of steps that are not there must not hold whatever memory held.
-        outputs[3][int(layout.lengths.sum()) :].zero_()
-    return outputs
+        saved[int(layout.lengths.sum()) :].zero_()
+    return output, h_n, x.new_empty(0) if c_n is None else c_n, x.new_empty(0) if saved is None else saved
 
 
 @_layer.register_fake
