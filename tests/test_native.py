@@ -165,7 +165,7 @@ def test_keeping_for_the_way_back_changes_no_bit_of_the_way_there(variant: Varia
         for dtype in DTYPES:
             case = drawn(variant, dtype, T, B, H, seed=5)
             kept, not_kept = (native.forward(*arguments(case), keep=keep) for keep in (True, False))
-            assert not_kept[3].numel() == 0
+            assert not_kept[3] is None
             for first, second in zip(kept[:3], not_kept[:3], strict=True):
                 assert_same_bits(first, second, case)
 

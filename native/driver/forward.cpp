@@ -81,7 +81,7 @@ template <class T> class Forward {
     Workspace(const Forward& f, Index task)
         : mine(f.deal_.count(task, f.p_.B)),
           chunk(f.p_.untied ? 1
-                            : std::clamp<Index>(chunk_bytes / (f.sizes_.gate_width * Index(sizeof(T)) * std::max<Index>(1, mine)), 1,
+                            : std::clamp<Index>(chunk_bytes / std::max<Index>(1, f.sizes_.gate_width * Index(sizeof(T)) * mine), 1,
                                                 std::max<Index>(1, f.sequences_.steps()))),
           gates(f.args_.saved && f.sizes_.saved_width ? 0 : chunk * mine * f.sizes_.gate_width),
           from(chunk * mine),

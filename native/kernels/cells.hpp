@@ -10,19 +10,20 @@ namespace throughtime::TT_ISA {
 
 struct Tanh {
   template <class T> static TT_INLINE Vector<T> value(Vector<T> x) { return tanh<T>(x); }
-  template <class T> static TT_INLINE Vector<T> slope(Vector<T> y) { return T(1) - y * y; }
+  template <class T> static TT_INLINE Vector<T> back(Vector<T> delta, Vector<T> y) { return delta * (T(1) - y * y); }
 };
 struct Relu {
   template <class T> static TT_INLINE Vector<T> value(Vector<T> x) { return x < T(0) ? Vector<T>{} : x; }  // NaN stays
-  template <class T> static TT_INLINE Vector<T> slope(Vector<T> y) { return y <= T(0) ? Vector<T>{} : splat(T(1)); }  // of NaN: 1, as torch
+  // Chosen, not multiplied: a closed unit lets not even infinity through. The slope at NaN is 1, as torch has it.
+  template <class T> static TT_INLINE Vector<T> back(Vector<T> delta, Vector<T> y) { return y <= T(0) ? Vector<T>{} : delta; }
 };
 struct Sigmoid {
   template <class T> static TT_INLINE Vector<T> value(Vector<T> x) { return sigmoid<T>(x); }
-  template <class T> static TT_INLINE Vector<T> slope(Vector<T> y) { return y * (T(1) - y); }
+  template <class T> static TT_INLINE Vector<T> back(Vector<T> delta, Vector<T> y) { return delta * (y * (T(1) - y)); }
 };
 struct Identity {
   template <class T> static TT_INLINE Vector<T> value(Vector<T> x) { return x; }
-  template <class T> static TT_INLINE Vector<T> slope(Vector<T>) { return splat(T(1)); }
+  template <class T> static TT_INLINE Vector<T> back(Vector<T> delta, Vector<T>) { return delta; }
 };
 
 // h = f(pre)
@@ -33,7 +34,7 @@ template <class T, class F> void rnn_forward(Index rows, Index, Index first, Ind
 template <class T, class F> void rnn_backward(Index rows, Index, Index first, Index last, const BackwardRow<T>* row) {
   for (Index i = 0; i < rows; ++i)
     for (Index j = first; j < last; j += lanes<T>)
-      store(row[i].a + j, load(row[i].delta + j) * F::template slope<T>(load(row[i].h + j)));
+      store(row[i].a + j, F::template back<T>(load(row[i].delta + j), load(row[i].h + j)));
 }
 
 // r, z = sigmoid(pre); n = tanh(pre_n + r * m), m the recurrent part of n, bias included; h = n + z (h_prev - n)

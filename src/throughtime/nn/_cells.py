@@ -36,7 +36,8 @@ class RecurrentCell(torch.nn.RNNCellBase):
             raise ValueError(f"{name}: expected input with 1 axis (one sequence) or 2 (a batch), got {input.dim()}")
         for which, state in zip(("h", "c"), states, strict=False):
             if state.dim() != input.dim():
-                raise ValueError(f"{name}: {which} has {state.dim()} axes beside input with {input.dim()}")
+                error = ValueError if state.dim() not in (1, 2) else RuntimeError  # as torch.nn
+                raise error(f"{name}: {which} has {state.dim()} axes beside input with {input.dim()}")
         if input.shape[-1] != self.input_size:
             raise RuntimeError(f"{name}: input has inconsistent input_size: got {input.shape[-1]}, expected {self.input_size}")
         single = input.dim() == 1
@@ -165,5 +166,9 @@ class LSTMCell(RecurrentCell):
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """The next states ``(h, c)``; ``hx`` is such a pair. Errors as :meth:`RNNCell.forward`."""
+        if isinstance(hx, Tensor):
+            raise TypeError(f"LSTMCell: hx is a tensor of shape {tuple(hx.shape)}, expected the pair (h, c)")
+        if hx is not None and len(hx) != 2:
+            raise RuntimeError(f"LSTMCell: hx is {len(hx)} things, expected the pair (h, c)")
         h, c = self._step(input, () if hx is None else tuple(hx))
         return h, c

@@ -91,7 +91,7 @@ class Recurrent(torch.nn.RNNBase):
         self._check_input(x)
         self._check_states(states, x.shape[1])
         # torch.nn refuses this too: there would be no step to start from.
-        if x.shape[0] == 0 and not torch.compiler.is_compiling():
+        if x.shape[0] == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         true_lengths = None if lengths is None else self._lengths(lengths, x)
         output, final = self._run(x, states, true_lengths, None)
@@ -109,6 +109,8 @@ class Recurrent(torch.nn.RNNBase):
         x, batch_sizes, order, back = packed
         if x.dim() != 2:
             raise RuntimeError(f"input must have 2 dimensions, got {x.dim()}")
+        if not torch.compiler.is_compiling():
+            _check_batch_sizes(batch_sizes, x.shape[0])
         states = self._states(hx)
         self._expect_axes(states, 3, "a PackedSequence")
         if order is not None:
@@ -242,13 +244,16 @@ class Recurrent(torch.nn.RNNBase):
     def _check_states(self, states: States, batch: int) -> None:
         count = self.num_layers * (2 if self.bidirectional else 1)
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)
+        dtype = getattr(self, self._flat_weights_names[0]).dtype if states else None
         for name, state, size in zip(("h_0", "c_0"), states, sizes, strict=False):
             if state.shape != (count, batch, size):
                 raise RuntimeError(f"Expected {name} of size {(count, batch, size)}, got {tuple(state.shape)}")
+            if state.dtype != dtype and not torch._C._is_any_autocast_enabled():
+                raise RuntimeError(f"{name} is {state.dtype}, expected {dtype} as the weights are")
 
     def _lengths(self, lengths: Lengths, x: Tensor) -> Tensor:
         """As int64 on the CPU. Values are checked by whoever reads them, since a tracer cannot."""
-        tensor = torch.as_tensor(lengths)
+        tensor = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths, device="cpu")
         if tensor.dim() != 1 or tensor.shape[0] != x.shape[1]:
             raise LengthsError(
                 f"lengths has shape {tuple(tensor.shape)}, expected ({x.shape[1]},): one length per sequence of the batch"
@@ -256,7 +261,7 @@ class Recurrent(torch.nn.RNNBase):
         no_integers = tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool
         if no_integers and tensor.numel():  # an empty list is float to torch
             raise LengthsError(f"lengths are {tensor.dtype}, expected integers")
-        tensor = tensor.to("cpu", torch.int64).contiguous()
+        tensor = tensor.to("cpu", torch.int64, copy=True).contiguous()  # the caller may write into theirs before backward
         if not torch.compiler.is_compiling():
             check_lengths(tensor, x.shape[0])
         return tensor
@@ -269,6 +274,12 @@ class Recurrent(torch.nn.RNNBase):
     def __setstate__(self, d: dict[str, Any]) -> None:
         super().__setstate__(d)
         self._reserve_taps()  # a copy is listened to on its own
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        raise NotServedError(
+            f"torch.jit.script cannot compile {self}; tt.nn.revert(model) makes it torch.nn's, which it can (torch.compile and "
+            "torch.export take it as it is)"
+        )
 
     def flatten_parameters(self) -> None:
         """Lay the weights out as cuDNN likes them, as torch.nn does; nothing on the CPU."""
@@ -297,8 +308,22 @@ def check_lengths(lengths: Tensor, steps: int) -> None:
         )
 
 
+def _check_batch_sizes(batch_sizes: Tensor, rows: int) -> None:
+    """Refuse a PackedSequence that was put together wrongly."""
+    sizes = batch_sizes.tolist()
+    if not sizes or min(sizes) < 1 or any(later > earlier for earlier, later in itertools.pairwise(sizes)):
+        raise RuntimeError(f"batch_sizes of the PackedSequence are {sizes}, expected at least 1, and none above the one before")
+    if sum(sizes) != rows:
+        raise RuntimeError(f"batch_sizes of the PackedSequence add up to {sum(sizes)}, and its data has {rows} rows")
+
+
 def _described(hx: Any) -> str:
     return f"a tensor of shape {tuple(hx.shape)}" if isinstance(hx, Tensor) else f"{len(hx)} things"
+
+
+def _refuse_projection(proj_size: int | None) -> None:
+    if proj_size is not None:
+        raise ValueError(f"proj_size={proj_size} was given, but only an LSTM has a projection")
 
 
 class RNN(Recurrent):
@@ -318,6 +343,7 @@ class RNN(Recurrent):
         tied: whether all steps share their weights, as everybody trains them. ``False`` gives every step its own: T input
             weights, T-1 recurrent ones (the first step has none, so ``hx`` is refused) and T biases.
         steps: T, with ``tied=False`` only.
+        proj_size: refused, as in torch.nn: only an LSTM has a projection.
 
     Parameters are torch's: ``weight_ih_l{k}`` [H, I], ``weight_hh_l{k}`` [H, H], ``bias_ih_l{k}``, ``bias_hh_l{k}`` [H], with
     ``_reverse`` appended for the second direction. Untied: ``weight_ih_l{k}_t{t}`` is the textbook's ``w_t`` (t = 1..T),
@@ -353,7 +379,9 @@ class RNN(Recurrent):
         *,
         tied: bool = True,
         steps: int | None = None,
+        proj_size: None = None,
     ) -> None:
+        _refuse_projection(proj_size)
         if f"rnn_{nonlinearity}" not in ("rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity"):
             raise ValueError(f"unknown nonlinearity {nonlinearity!r}, expected 'tanh', 'relu', 'sigmoid' or 'identity'")
         if tied and steps is not None:
@@ -447,6 +475,7 @@ class GRU(Recurrent):
         bidirectional: a second direction, from each true end to the start; its outputs follow those of the first.
         device: of the parameters.
         dtype: of the parameters.
+        proj_size: refused, as in torch.nn: only an LSTM has a projection.
 
     Parameters are torch's: ``weight_ih_l{k}`` [3*H, I], ``weight_hh_l{k}`` [3*H, H], ``bias_ih_l{k}``, ``bias_hh_l{k}``
     [3*H], gates in the order r, z, n.
@@ -473,7 +502,10 @@ class GRU(Recurrent):
         bidirectional: bool = False,
         device: Any = None,
         dtype: Any = None,
+        *,
+        proj_size: None = None,
     ) -> None:
+        _refuse_projection(proj_size)
         super().__init__(
             "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device=device, dtype=dtype
         )  # fmt: skip

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from throughtime import reference
 from throughtime.cells import Cell
@@ -53,25 +54,30 @@ def layer(
     Raises:
         ValueError: lengths outside 0..T.
     """
-    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, h0, c0, *weights))
-    if _traced(x):
+    tensors = (x, h0, c0, *weights)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if forward_ad._current_level >= 0:  # forward-mode derivatives: a kernel would drop them
+        return _through_torch(cell, x, h0, c0, weights, layout)
+    if _traced(tensors):
         output, h_n, c_n, _ = torch.ops.throughtime.layer(
             x, h0, c0, *weights, layout.lengths, cell.name, layout.packed, layout.reverse, keep, tap
         )
+    elif torch._C._are_functorch_transforms_active():
+        output, h_n, c_n, _ = _TransformedLayer.apply(cell, layout, tap, *tensors)
     elif keep:
-        output, h_n, c_n, _ = _Layer.apply(cell, layout, tap, x, h0, c0, *weights)
+        output, h_n, c_n = _Layer.apply(cell, layout, tap, *tensors)
     else:
         output, h_n, c_n, _ = run_forward(cell, x, h0, c0, weights, layout, keep=False)
     return output, h_n, c_n
 
 
-def _traced(x: Tensor) -> bool:
+def _traced(tensors: Sequence[Tensor | None]) -> bool:
     """Whether somebody records or transforms operators rather than just running them, or wants to see them go by."""
     return (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._are_functorch_transforms_active()
-        or (type(x) is not Tensor and hasattr(type(x), "__torch_dispatch__") and not isinstance(x, torch.nn.Parameter))
+        # Tensors of other classes (wrappers such as DTensor) have no memory of their own to read.
+        or any(t is not None and type(t) is not Tensor and type(t) is not torch.nn.Parameter for t in tensors)
     )
 
 
@@ -79,24 +85,51 @@ class _Layer(torch.autograd.Function):
     """The eager way through autograd.
 
     In the older style, with ``ctx`` in ``forward``: with ``setup_context``, torch binds the signature anew at every call, which
-    costs more than a small kernel. The transforms that need it (torch.func) take the registered operator.
+    costs more than a small kernel.
     """
 
     @staticmethod
-    def forward(ctx: Any, cell: Cell, layout: Layout, tap: int, *tensors: Tensor | None) -> Outputs:
+    def forward(
+        ctx: Any, cell: Cell, layout: Layout, tap: int, *tensors: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         x, h0, c0, *weights = tensors
         output, h_n, c_n, saved = run_forward(cell, x, h0, c0, LayerWeights(*weights), layout, keep=True)  # type: ignore[arg-type]
-        ctx.cell, ctx.layout, ctx.tap = cell, layout, tap
-        # Gradients that did not arrive stay None: no zeros are made and read for them.
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, output, saved)
-        return output, h_n, c_n, None
+        _keep(ctx, cell, layout, tap, tensors, output, saved)
+        return output, h_n, c_n
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, output, saved = ctx.saved_tensors
         wanted = ctx.needs_input_grad[3:]
         return (None, None, None, *run_backward(ctx.cell, tensors, ctx.layout, output, saved, grads[:3], wanted, ctx.tap))
+
+
+class _TransformedLayer(torch.autograd.Function):
+    """The same for the transforms of torch.func, which ask for the newer style, with all that is saved among the outputs."""
+
+    @staticmethod
+    def forward(cell: Cell, layout: Layout, tap: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        x, h0, c0, *weights = tensors
+        outputs = run_forward(cell, x, h0, c0, LayerWeights(*weights), layout, keep=True)  # type: ignore[arg-type]
+        return tuple(outputs[0].new_empty(0) if output is None else output for output in outputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        cell, layout, tap, *tensors = inputs
+        output_, _, c_n, saved = output
+        ctx.mark_non_differentiable(*([saved] if cell.has_cell_state else [c_n, saved]))
+        _keep(ctx, cell, layout, tap, tensors, output_, saved)
+
+    backward = _Layer.backward
+
+
+def _keep(
+    ctx: Any, cell: Cell, layout: Layout, tap: int, tensors: Sequence[Tensor | None], output: Tensor, saved: Tensor | None
+) -> None:
+    ctx.cell, ctx.layout, ctx.tap = cell, layout, tap
+    # Gradients that did not arrive stay None: no zeros are made and read for them.
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors, output, saved)
 
 
 def run_forward(
@@ -142,6 +175,7 @@ def run_backward(
     """
     x = tensors[0]
     assert x is not None
+    grads = [None if grad is None or grad._is_zerotensor() else grad for grad in grads]  # zeros without memory
     if all(grad is None for grad in grads):
         return Gradients(*(None for _ in Gradients._fields))
     if not cell.has_cell_state:
@@ -159,7 +193,7 @@ def run_backward(
     squared_norms = delta = None
     if wish:
         T, B = _steps_and_batch(x, layout)
-        squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64)
+        squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64, device="cpu")
         delta = torch.empty_like(output) if wish.delta else None
     gradients = None
     if wish or not through_torch:
@@ -200,7 +234,7 @@ def _probe(
 ) -> Tensor:
     """One more way back on the saved forward pass, from a unit gradient at each true end, without weight gradients."""
     T, B = _steps_and_batch(x, layout)
-    squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64)
+    squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64, device="cpu")
     seed, seed_c = probe_seed(cell, B, output.shape[-1], weights.w_ih.shape[-2] // len(cell.gates))
     seed, seed_c = seed.to(x.dtype), None if seed_c is None else seed_c.to(x.dtype)
     with torch.no_grad():
@@ -235,7 +269,7 @@ def _places(layout: Layout, device: torch.device) -> tuple[Tensor, Tensor]:
     """Where each row of packed data lies in a padded batch."""
     assert layout.lengths is not None
     T = int(layout.lengths[0])
-    time, row = torch.nonzero(torch.arange(T)[:, None] < layout.lengths, as_tuple=True)
+    time, row = torch.nonzero(torch.arange(T, device="cpu")[:, None] < layout.lengths, as_tuple=True)
     return time.to(device), row.to(device)
 
 
@@ -250,32 +284,35 @@ def _through_autograd(
 
     With a graph wanted (``create_graph=True``), they are differentiable in everything they depend on.
     """
-    create_graph = torch.is_grad_enabled()
-    x, h0, c0, *weights = tensors
-    with torch.enable_grad():
-        if not create_graph:  # cut from what is behind the inputs: only their own gradients are asked for
-            x, h0, c0, *weights = (
-                None if t is None else t.detach().requires_grad_(want) for t, want in zip(tensors, wanted, strict=True)
-            )
-        assert x is not None
+    chosen = [index for index, want in enumerate(wanted) if want]
+    which = [index for index, grad in enumerate(grads) if grad is not None]
+    given = [grads[index] for index in which]
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        replaced = list(tensors)
+        for index, tensor in zip(chosen, inputs, strict=True):
+            replaced[index] = tensor
+        x, h0, c0, *weights = replaced
         results = _through_torch(cell, x, h0, c0, LayerWeights(*weights), layout)  # type: ignore[arg-type]
-        pairs = [
-            (result, grad)
-            for result, grad in zip(results, grads, strict=True)
-            if result is not None and grad is not None and result.requires_grad
-        ]
-        inputs = [t for t, want in zip((x, h0, c0, *weights), wanted, strict=True) if want and t is not None]
-        found = iter(
-            torch.autograd.grad(
-                [result for result, _ in pairs],
-                inputs,
-                [grad for _, grad in pairs],
-                create_graph=create_graph,
-                allow_unused=True,
-                materialize_grads=True,
+        return tuple(results[index] for index in which)  # type: ignore[misc]
+
+    if not torch.is_grad_enabled():  # cut from what is behind the inputs: only their own gradients are asked for
+        inputs = [tensors[index].detach().requires_grad_() for index in chosen]  # type: ignore[union-attr]
+        with torch.enable_grad():
+            found = torch.autograd.grad(run(*inputs), inputs, given, allow_unused=True, materialize_grads=True)
+    else:
+        # Aliases: where one input depends on another (the second call of a module on the weights of the first), that
+        # dependence is autograd's to count, behind the aliases, and not ours as well.
+        inputs = [tensors[index].view_as(tensors[index]) for index in chosen]  # type: ignore[union-attr, arg-type]
+        if all(tensor.requires_grad for tensor in inputs):
+            found = torch.autograd.grad(
+                run(*inputs), inputs, given, create_graph=True, allow_unused=True, materialize_grads=True
             )
-        )
-    return Gradients(*(next(found) if want else None for want in wanted))
+        else:  # behind a transform of torch.func that has ended, whose tensors ask for no gradient any more
+            _, back, *_ = torch.func.vjp(run, *inputs)
+            found = back(tuple(given))
+    gradients = iter(found)
+    return Gradients(*(next(gradients) if want else None for want in wanted))
 
 
 def _measure_by_reference(

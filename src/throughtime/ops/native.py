@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -121,7 +121,7 @@ def set_instruction_set(name: str) -> None:
         'baseline'
         >>> set_instruction_set("auto")
     """
-    if not _native or not _native.set_isa(name):
+    if not _native or not isinstance(name, str) or not _native.set_isa(name):
         raise ValueError(f"no instruction set {name!r} here; there are: auto, {', '.join(instruction_sets())}")
 
 
@@ -131,7 +131,8 @@ def set_num_threads(threads: int | None) -> None:
     The number never changes a bit of a result.
 
     Raises:
-        ValueError: less than 1.
+        TypeError: no whole number.
+        ValueError: less than 1, or more than 32767.
 
     Example:
         >>> set_num_threads(1)
@@ -140,8 +141,10 @@ def set_num_threads(threads: int | None) -> None:
         >>> set_num_threads(None)
     """
     global _threads
-    if threads is not None and threads < 1:
-        raise ValueError(f"the number of threads is {threads}, expected at least 1, or None to follow torch")
+    if threads is not None and not isinstance(threads, int):
+        raise TypeError(f"the number of threads is {threads!r}, expected a whole number, or None to follow torch")
+    if threads is not None and not 1 <= threads < 2**15:
+        raise ValueError(f"the number of threads is {threads}, expected 1 to 32767, or None to follow torch")
     _threads = threads
 
 
@@ -162,7 +165,7 @@ def lengths_of(batch_sizes: Tensor) -> Tensor:
         >>> lengths_of(torch.tensor([3, 2, 2]))
         tensor([3, 3, 1])
     """
-    alive = torch.arange(int(batch_sizes[0]))[:, None] < batch_sizes
+    alive = torch.arange(int(batch_sizes[0]), device="cpu")[:, None] < batch_sizes
     return alive.sum(1)
 
 
@@ -193,6 +196,7 @@ def forward(
 
     Raises:
         ValueError: lengths outside 0..T.
+        RuntimeError: a tensor of a wrong shape or dtype, or without memory.
     """
     f64 = x.dtype == torch.float64
     call = _Call(cell, x, h0, c0, weights, layout)
@@ -247,6 +251,14 @@ def backward(
     """
     f64 = x.dtype == torch.float64
     call = _Call(cell, x, h0, c0, weights, layout)
+    width = saved_width(cell, call.H, f64)
+    if width and (saved is None or saved.shape != (x.shape[:-1].numel(), width)):
+        raise RuntimeError("there is nothing kept to go back with: the forward pass was run with keep=False")
+    # Hooks on saved tensors may have laid them out anew.
+    output, saved = _rows_contiguous(output), _contiguous(saved)
+    for name, tensor in (("output", output), ("saved", saved)):
+        if tensor is not None and tensor.dtype != x.dtype:
+            raise RuntimeError(f"{name} has come back as {tensor.dtype}, and was saved as {x.dtype}")
     grad_output = None if grad_output is None else _rows_contiguous(grad_output)
     grad_h_n, grad_c_n = _contiguous(grad_h_n), _contiguous(grad_c_n)
 
@@ -283,7 +295,7 @@ def saved_width(cell: Cell, hidden_size: int, f64: bool) -> int:
 
 
 class _Call:
-    """The arguments that forward and backward share; keeps alive the contiguous copies made for the kernels."""
+    """The arguments that forward and backward share, checked; keeps alive the contiguous copies made for the kernels."""
 
     __slots__ = ("B", "H", "P", "_held", "arguments")
 
@@ -292,16 +304,33 @@ class _Call:
     ) -> None:
         x = _rows_contiguous(x)
         states = (_contiguous(h0), _contiguous(c0))
-        w_ih, w_hh, w_hr = weights.w_ih.contiguous(), weights.w_hh.contiguous(), _contiguous(weights.w_hr)
+        w_ih, w_hh, w_hr = _contiguous(weights.w_ih), _contiguous(weights.w_hh), _contiguous(weights.w_hr)
         biases = (_contiguous(weights.b_ih), _contiguous(weights.b_hh))
         lengths = layout.lengths
-        if layout.packed:
-            assert lengths is not None
-            T, self.B = int(lengths[0]), lengths.shape[0]
-        else:
-            T, self.B = x.shape[0], x.shape[1]
-        self.H = w_ih.shape[-2] // len(cell.gates)
+        T, self.B = _steps_and_batch(x, layout)
+        untied = w_ih.dim() == 3
+        gates, dtype = len(cell.gates), x.dtype
+        if w_ih.dim() != (3 if untied and cell.kind == "rnn" else 2) or w_ih.shape[-2] % gates:
+            raise RuntimeError(f"{cell.name}: w_ih has shape {list(w_ih.shape)}, expected [{gates} * H, {x.shape[-1]}]")
+        if w_hr is not None and (not cell.projects or w_hr.dim() != 2):
+            raise RuntimeError(f"{cell.name}: w_hr has shape {list(w_hr.shape)}, expected [P, H] of an LSTM, or none")
+        self.H = w_ih.shape[-2] // gates
         self.P = self.H if w_hr is None else w_hr.shape[0]
+        rows = gates * self.H
+        for name, tensor, shape in (
+            ("w_ih", w_ih, (T, rows, x.shape[-1]) if untied else (rows, x.shape[-1])),
+            ("w_hh", w_hh, (T - 1, rows, self.P) if untied else (rows, self.P)),
+            ("b_ih", biases[0], (T, rows) if untied else (rows,)),
+            ("b_hh", biases[1], (rows,)),
+            ("w_hr", w_hr, (self.P, self.H)),
+            ("h0", states[0], (self.B, self.P)),
+            ("c0", states[1], (self.B, self.H)),
+        ):
+            if tensor is not None and (tensor.shape != shape or tensor.dtype != dtype):
+                raise RuntimeError(
+                    f"{cell.name}: {name} has shape {list(tensor.shape)} and is {tensor.dtype}, expected {list(shape)} and "
+                    f"{dtype} beside x of shape {list(x.shape)} and w_ih of shape {list(w_ih.shape)}"
+                )
         self._held = (x, *states, w_ih, w_hh, *biases, w_hr, lengths)
         self.arguments: tuple[Any, ...] = (
             _CODE[cell.name],
@@ -313,10 +342,10 @@ class _Call:
             _address(lengths),
             layout.packed,
             layout.reverse,
-            w_ih.dim() == 3,
+            untied,
             get_num_threads(),
-            w_ih.data_ptr(),
-            w_hh.data_ptr(),
+            _address(w_ih),
+            _address(w_hh),
             *map(_address, biases),
             _address(w_hr),
             *_rows(x),
@@ -324,16 +353,41 @@ class _Call:
         )
 
 
+def _steps_and_batch(x: Tensor, layout: Layout) -> tuple[int, int]:
+    """T and B, with the axes of x and the lengths checked (but for the values of padded ones, which the kernels check)."""
+    lengths = layout.lengths
+    if not layout.packed:
+        if x.dim() != 3:
+            raise RuntimeError(f"x has shape {list(x.shape)}, expected 3 axes [T, B, I]")
+        if lengths is not None and lengths.shape != x.shape[1:2]:
+            raise RuntimeError(f"lengths has shape {list(lengths.shape)}, expected {[x.shape[1]]}")
+        return x.shape[0], x.shape[1]
+    if x.dim() != 2 or lengths is None or lengths.dim() != 1 or len(lengths) == 0:
+        raise RuntimeError(f"packed x has shape {list(x.shape)}, expected 2 axes [N, I], and lengths of at least one sequence")
+    if int(lengths.sum()) != x.shape[0]:
+        raise RuntimeError(f"packed x has {x.shape[0]} rows, and its lengths add up to {int(lengths.sum())}")
+    return int(lengths[0]), lengths.shape[0]
+
+
 def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
+    if tensor is None:
+        return 0
+    address = tensor.data_ptr()
+    if not address and tensor.numel():
+        raise RuntimeError(f"a tensor of shape {list(tensor.shape)} has no memory: its storage was given back")
+    return address
 
 
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
+_Optional = TypeVar("_Optional", Tensor, Tensor | None)
+
+
+def _contiguous(tensor: _Optional) -> _Optional:
+    return None if tensor is None else tensor.resolve_neg().contiguous()
 
 
 def _rows_contiguous(tensor: Tensor) -> Tensor:
     """Rows may lie anywhere, but the features of one side by side."""
+    tensor = tensor.resolve_neg()
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
@@ -342,5 +396,5 @@ def _rows(tensor: Tensor | None) -> tuple[int, int, int]:
     if tensor is None:
         return 0, 0, 0
     if tensor.dim() == 2:
-        return tensor.data_ptr(), 0, tensor.stride(0)
-    return tensor.data_ptr(), tensor.stride(0), tensor.stride(1)
+        return _address(tensor), 0, tensor.stride(0)
+    return _address(tensor), tensor.stride(0), tensor.stride(1)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from throughtime.cells import CELLS
+from throughtime.cells import cell_of
 from throughtime.ops import native
 from throughtime.ops.layer import Outputs, run_backward, run_forward
 from throughtime.ops.native import LayerWeights, Layout
@@ -38,7 +38,7 @@ def _layer(*arguments: Any) -> Outputs:
     _refuse_reserved(reserved)
     layout = _layout(lengths, packed, reverse)
     x, h0, c0, *weights = tensors
-    output, h_n, c_n, saved = run_forward(CELLS[cell], x, h0, c0, LayerWeights(*weights), layout, keep=keep)
+    output, h_n, c_n, saved = run_forward(cell_of(cell), x, h0, c0, LayerWeights(*weights), layout, keep=keep)
     if saved is not None and layout.lengths is not None and not packed:
         # An operator's outputs are all its own: rows of steps that are not there must not hold whatever memory held.
         saved[int(layout.lengths.sum()) :].zero_()
@@ -49,7 +49,7 @@ def _layer(*arguments: Any) -> Outputs:
 def _(*arguments: Any) -> Outputs:
     tensors, (lengths, name, packed, _, keep, _, *reserved) = arguments[:_TENSOR_COUNT], arguments[_TENSOR_COUNT:]
     _refuse_reserved(reserved)
-    cell = CELLS[name]
+    cell = cell_of(name)
     x, _, _, w_ih, _, _, _, w_hr = tensors
     hidden_size = w_ih.shape[-2] // len(cell.gates)
     size = hidden_size if w_hr is None else w_hr.shape[0]
@@ -75,7 +75,8 @@ def _layer_backward(*arguments: Any) -> tuple[Tensor, ...]:
     tensors, rest = arguments[:_TENSOR_COUNT], arguments[_TENSOR_COUNT:]
     grads, (output, saved, lengths, cell, packed, reverse, wanted, tap) = rest[:3], rest[3:]
     layout = _layout(lengths, packed, reverse)
-    found = run_backward(CELLS[cell], tensors, layout, output, saved, grads, wanted, tap)
+    with torch.no_grad():
+        found = run_backward(cell_of(cell), tensors, layout, output, saved, grads, wanted, tap)
     return tuple(tensors[0].new_empty(0) if gradient is None else gradient for gradient in found)
 
 
@@ -98,8 +99,8 @@ def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     rest = (None,) * (len(ctx.needs_input_grad) - _TENSOR_COUNT)
     if torch.is_grad_enabled():  # a graph of this backward pass is wanted
         layout = _layout(ctx.lengths, ctx.packed, ctx.reverse)
-        return (*run_backward(CELLS[ctx.cell], tensors, layout, output, saved, grads[:3], wanted, ctx.tap), *rest)
-    grad_c_n = grads[2] if CELLS[ctx.cell].has_cell_state else None
+        return (*run_backward(cell_of(ctx.cell), tensors, layout, output, saved, grads[:3], wanted, ctx.tap), *rest)
+    grad_c_n = grads[2] if cell_of(ctx.cell).has_cell_state else None
     found = torch.ops.throughtime.layer_backward(
         *tensors, grads[0], grads[1], grad_c_n, output, saved, ctx.lengths, ctx.cell, ctx.packed, ctx.reverse,
         wanted, ctx.tap,

@@ -70,7 +70,10 @@ def _rnn_forward(cell: Cell, from_input: Gates, from_past: Gates, h_before: Arra
 
 def _rnn_backward(cell: Cell, moment: Moment, d_hidden: Array, d_c: Array | None) -> Differentiated:
     activation = ACTIVATIONS[cell.nonlinearity or "tanh"]
-    a = {"h": d_hidden * activation.slope(moment.gates["h"])}
+    slope = activation.slope(moment.gates["h"])
+    # A closed ReLU lets nothing through, not even infinity, of which zero times would be no number.
+    closed = (slope == 0) & (cell.nonlinearity == "relu")
+    a = {"h": np.where(closed, 0.0, d_hidden * slope)}
     return Differentiated(a, a, None, None, None)
 
 
