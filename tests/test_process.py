@@ -378,9 +378,9 @@ EXITS = {
         for seed in range(3):
             threading.Thread(target=work, args=(seed,)).start()
     """,
-    "by an exception in the middle": """
+    "by an exception while a thread works": """
         import threading
-        threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=work).start()  # not a daemon: for those see the next test
         sys.exit(0)
     """,
     "with work registered for the exit": """
