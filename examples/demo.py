@@ -141,6 +141,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="ThroughTime's engine in under a minute")
     parser.add_argument("--out", type=Path, default=Path("gradient_flow.png"), help="where to write the picture")
     options = parser.parse_args()
+    if not options.out.parent.is_dir():  # before the work, not after it
+        parser.error(f"--out {options.out}: there is no folder {options.out.parent}; make it or name another")
     text = standard_library()
     alphabet = sorted(set(text))
     number = {c: i for i, c in enumerate(alphabet)}
