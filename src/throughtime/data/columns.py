@@ -1,0 +1,191 @@
+"""Columns of a table, checked: found by name, read as numbers, as parts of a split, or as one value per group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from throughtime.errors import DataError
+
+BLANK = ("", "na", "n/a", "#n/a", "nan", "null", "none", "?")
+"""Cells, in lower case, that say that a number is missing."""
+
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What a column or a folder may call the three parts, in lower case."""
+
+_WITHOUT_HEADER = (".parquet", ".pq", ".jsonl", ".ndjson")
+
+
+def row_number(source: Path, row: int) -> int:
+    """The row as a person counts it: the line of a CSV file, whose header is line 1; from 1 where there is no header.
+
+    Example:
+        >>> row_number(Path("sales.csv"), 0), row_number(Path("sales.parquet"), 0)
+        (2, 1)
+    """
+    return int(row) + (1 if source.suffix.lower() in _WITHOUT_HEADER else 2)
+
+
+def place(source: Path, row: int, column: str | None = None) -> str:
+    """Where a cell is, in words that start an error message."""
+    return f"{source}: row {row_number(source, row):,}" + (f", column {column!r}" if column is not None else "")
+
+
+def find(frame: pl.DataFrame, name: str, setting: str, source: Path) -> str:
+    """The name, if the table has such a column.
+
+    Args:
+        frame: the table.
+        name: of the column.
+        setting: the field of the settings that asks for it, for the message.
+        source: the file.
+
+    Raises:
+        DataError: there is no such column; the nearest is suggested.
+    """
+    if name in frame.columns:
+        return name
+    lower = {column.lower(): column for column in frame.columns}
+    near = [lower[key] for key in get_close_matches(name.lower(), lower, 1)]
+    raise DataError(
+        f"{source}: there is no column {name!r} (--{setting.replace('_', '-')}); "
+        + (f"did you mean {near[0]!r}?" if near else f"the columns are {listed(frame.columns)}")
+    )
+
+
+def guess(frame: pl.DataFrame, names: Sequence[str], taken: Iterable[str] = ()) -> str | None:
+    """The first column that has one of these names, in whatever case, in the order of the names."""
+    lower = {column.lower(): column for column in reversed(frame.columns) if column not in set(taken)}
+    return next((lower[name] for name in names if name in lower), None)
+
+
+def guess_split(frame: pl.DataFrame, taken: Iterable[str] = ()) -> str | None:
+    """The column that says which part each row belongs to: called so, and with names of parts in all its first cells."""
+    name = guess(frame, ("split", "part", "partition", "subset", "set"), taken)
+    if name is None or frame[name].dtype != pl.String:
+        return None
+    first = frame[name].head(1000).drop_nulls().str.strip_chars().str.to_lowercase()
+    return name if len(first) and first.is_in(list(PARTS)).all() else None
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Names in a row, shortened.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def is_number(column: pl.Series) -> bool:
+    """Whether a column holds numbers: by its type, or, as text, in at least half of the cells that are not blank."""
+    if column.dtype.is_numeric() or column.dtype == pl.Boolean:
+        return True
+    if column.dtype != pl.String:
+        return False
+    text = _without_blanks(column).drop_nulls()
+    return len(text) > 0 and 2 * int(text.cast(pl.Float64, strict=False).is_not_null().sum()) >= len(text)
+
+
+def numbers(column: pl.Series, source: Path) -> NDArray[np.float64]:
+    """The column as numbers ``[n]``; NaN where a cell is blank, NaN, null or one of ``BLANK``.
+
+    Raises:
+        DataError: a cell that is something else, with row, column and content.
+
+    Example:
+        >>> numbers(pl.Series("x", ["1", " 2.5", "n/a", None]), Path("sales.csv"))
+        array([1. , 2.5, nan, nan])
+    """
+    if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
+        values = column.cast(pl.Float64)
+    elif column.dtype == pl.String:
+        text = _without_blanks(column)
+        values = text.cast(pl.Float64, strict=False)
+        bad = (values.is_null() & text.is_not_null()).arg_true()
+        if len(bad):
+            more = f" (and {len(bad) - 1:,} more cells like it)" if len(bad) > 1 else ""
+            raise DataError(
+                f"{place(source, bad[0], column.name)}: {column[bad[0]]!r} is not a number{more}; expected digits with a "
+                "decimal point; "
+                "mend the cell, or leave it empty and use --missing interpolate or --missing mask"
+            )
+    else:
+        raise DataError(
+            f"{source}: column {column.name!r} holds {str(column.dtype).lower()} values, expected numbers; name other columns"
+        )
+    return values.fill_null(float("nan")).to_numpy().astype(np.float64, copy=False)
+
+
+def parts_of(column: pl.Series, source: Path) -> list[str]:
+    """The part of each row: ``train``, ``valid`` or ``test``.
+
+    Raises:
+        DataError: a cell that names no part, with its row.
+    """
+    lower = column.cast(pl.String).str.strip_chars().str.to_lowercase()
+    parts = lower.replace_strict(PARTS, default=None, return_dtype=pl.String)
+    bad = parts.is_null().arg_true()
+    if len(bad):
+        raise DataError(
+            f"{place(source, bad[0], column.name)}: {column[bad[0]]!r} is no part of a split; expected train, valid or test; "
+            "mend the cell, or name another column with --split-column"
+        )
+    return parts.to_list()
+
+
+def one_per_group(column: pl.Series, codes: NDArray[np.int64], groups: Sequence[str], source: Path) -> pl.Series:
+    """The one value that a column has in each group.
+
+    Args:
+        column: n cells.
+        codes: the group of each, from 0; ``[n]``.
+        groups: the names of the groups.
+        source: the file.
+
+    Raises:
+        DataError: two values in one group, with the row of the second.
+    """
+    first = np.full(len(groups), -1, dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    other = (~column.eq_missing(column.gather(first).gather(codes))).arg_true()
+    if len(other):
+        row = other[0]
+        group = codes[row]
+        raise DataError(
+            f"{place(source, row, column.name)}: {column[row]!r}, but {groups[group]!r} began with "
+            f"{column[int(first[group])]!r}; "
+            f"expected one {column.name} for each sequence; mend the column, or name another"
+        )
+    return column.gather(first)
+
+
+def codes_of(column: pl.Series, source: Path) -> tuple[NDArray[np.int64], list[str]]:
+    """A number from 0 for each name, in the order in which they appear, and the names.
+
+    Raises:
+        DataError: a blank cell, with its row.
+    """
+    text = column.cast(pl.String)
+    blank = text.is_null().arg_true()
+    if len(blank):
+        raise DataError(
+            f"{place(source, blank[0], column.name)}: blank, expected the name of a sequence or series (--id); fill the cell in"
+        )
+    names = text.unique(maintain_order=True)
+    return text.replace_strict(names, pl.int_range(len(names), eager=True)).to_numpy().astype(np.int64), names.to_list()
+
+
+def _without_blanks(column: pl.Series) -> pl.Series:
+    text = column.str.strip_chars()
+    return text.set(text.str.to_lowercase().is_in(BLANK), None)

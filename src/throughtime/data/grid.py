@@ -1,0 +1,295 @@
+"""Rows of time series laid out on a regular grid: sorted, without doubles, gaps named or filled, one frequency for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from throughtime.data.columns import place, row_number
+from throughtime.data.frequency import at, infer, positions
+from throughtime.data.missing import MEND, Policy
+from throughtime.data.records import Frequency, Panel, Series
+from throughtime.data.times import show
+from throughtime.errors import DataError
+
+FEWEST = 10
+"""Values that a series must have."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The cells of K series below each other, in any order.
+
+    Attributes:
+        times: ``datetime64[s]`` or int64, ``[N]``.
+        codes: the series of each cell, from 0; ``[N]``.
+        ids: the names of the series.
+        values: what is forecast, NaN where blank; ``[N]``.
+        row: the row of the table that each comes from; ``[N]``.
+        cells: names of the columns that the values come from.
+        cell: which of them each comes from; ``[N]``.
+        past: names of the P past covariates.
+        future: names of the U future covariates.
+        covariates: both, by row of the table; ``[rows, P + U]``.
+        static: ``[K, S]``.
+        static_names: names of the S static columns.
+        parts: per row of the table, the part of the split.
+        target_name: what is forecast.
+    """
+
+    times: NDArray[Any]
+    codes: NDArray[np.int64]
+    ids: Sequence[str]
+    values: NDArray[np.float64]
+    row: NDArray[np.int64]
+    cells: Sequence[str]
+    cell: NDArray[np.int64]
+    past: tuple[str, ...]
+    future: tuple[str, ...]
+    covariates: NDArray[np.float64]
+    static: NDArray[np.float64]
+    static_names: tuple[str, ...]
+    parts: NDArray[np.str_] | None
+    target_name: str
+
+
+@dataclass
+class _Counts:
+    """What was found on the way, for the warnings."""
+
+    gaps: int = 0
+    absent: int = 0
+    blank: int = 0
+    covariates: int = 0
+    early: int = 0
+    late: int = 0
+
+
+def lay_out(rows: Rows, policy: Policy, source: Path) -> tuple[Panel, list[str]]:
+    """The panel, and what the user should know.
+
+    Args:
+        rows: all cells.
+        policy: what is done about gaps and missing numbers: named as an error, interpolated in time, or left NaN (covariates
+            are interpolated then).
+        source: the file, for messages.
+
+    Raises:
+        DataError: two rows of one time, irregular steps, series of different frequency or of fewer than ``FEWEST`` values,
+            and, with ``policy`` ``"error"``, anything missing.
+    """
+    order = np.lexsort((rows.times, rows.codes))
+    _refuse_doubles(rows, order, source)
+    warnings = []
+    moved = np.count_nonzero(np.diff(rows.row[order])[np.diff(rows.codes[order]) == 0] < 0)
+    if moved:
+        warnings.append(f"the rows were not in the order of time ({moved:,} step{'s' * (moved > 1)} back); they were sorted")
+    bounds = np.searchsorted(rows.codes[order], np.arange(len(rows.ids) + 1))
+    counts = _Counts()
+    series: list[Series] = []
+    frequency: Frequency | None = None
+    for code, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        chosen = _trimmed(rows, order[start:stop], rows.ids[code], counts, source)
+        own = infer(rows.times[chosen])
+        if frequency is not None and own != frequency:
+            raise DataError(
+                f"{source}: series {rows.ids[code]!r} has a step {own}, but {rows.ids[0]!r} {frequency}; one model "
+                "forecasts series of one "
+                "frequency; put them into files of their own"
+            )
+        frequency = own
+        series.append(_one(rows, chosen, code, own, policy, counts, source))
+    assert frequency is not None
+    panel = Panel(series, frequency, rows.past, rows.future, rows.static_names, rows.target_name)
+    return panel, warnings + _warnings(counts, policy, len(series))
+
+
+def _refuse_doubles(rows: Rows, order: NDArray[np.int64], source: Path) -> None:
+    codes, times = rows.codes[order], rows.times[order]
+    double = np.flatnonzero((codes[1:] == codes[:-1]) & (times[1:] == times[:-1]))
+    if len(double):
+        first, second = sorted(row_number(source, row) for row in rows.row[order[double[0] : double[0] + 2]])
+        of = f" of series {rows.ids[codes[double[0]]]!r}" if len(rows.ids) > 1 else ""
+        more = f", {len(double):,} such pairs in all" if len(double) > 1 else ""
+        raise DataError(
+            f"{source}: rows {first:,} and {second:,} have the same time {show(times[double[0]])}{of}{more}; keep one of "
+            "them, name the column "
+            "that tells series apart with --id, or write the times in UTC if the clock was put back"
+        )
+
+
+def _trimmed(rows: Rows, chosen: NDArray[np.int64], name: str, counts: _Counts, source: Path) -> NDArray[np.int64]:
+    """The rows of a series from its first value on; to its last value, or as far as future covariates are known."""
+    present = np.flatnonzero(~np.isnan(rows.values[chosen]))
+    if len(present) < FEWEST:
+        raise DataError(
+            f"{source}: series {name!r} has {len(present)} value{'s' * (len(present) != 1)}, expected {FEWEST} at least; "
+            "leave it out, or add more of its past"
+        )
+    first, end = int(present[0]), int(present[-1]) + 1
+    if rows.future:
+        known = np.flatnonzero(~np.isnan(rows.covariates[rows.row[chosen], len(rows.past) :]).all(axis=1))
+        end = max(end, int(known[-1]) + 1 if len(known) else 0)
+    counts.early += first > 0
+    counts.late += end < len(chosen)
+    return chosen[first:end]
+
+
+def _one(
+    rows: Rows, chosen: NDArray[np.int64], code: int, frequency: Frequency, policy: Policy, counts: _Counts, source: Path
+) -> Series:
+    """One series on its grid."""
+    name = rows.ids[code]
+    times = rows.times[chosen]
+    steps = _steps(times, name, frequency, len(rows.ids), source)
+    total = int(steps[-1]) + 1
+    n = int(steps[np.flatnonzero(~np.isnan(rows.values[chosen]))[-1]]) + 1  # the steps up to the last value
+    if total > len(steps):
+        _gaps(rows, times, steps, name, frequency, policy, counts, source)
+    inside = steps < n
+    values = np.full(n, np.nan)
+    values[steps[inside]] = rows.values[chosen[inside]]
+    missing = ~np.isfinite(values[steps[inside]])
+    if missing.any():
+        if policy == "error":
+            _refuse_missing(rows, chosen[inside][missing], source)
+        counts.blank += int(missing.sum())
+        values[~np.isfinite(values)] = np.nan
+    if policy == "interpolate":
+        values = _filled(values)
+    covariates = np.full((total, rows.covariates.shape[1]), np.nan)
+    covariates[steps] = rows.covariates[rows.row[chosen]]
+    wanted = np.ones(covariates.shape, bool)
+    wanted[n:, : len(rows.past)] = False  # the past ones are not known beyond the last value
+    _refuse_covariates(rows, chosen, steps, covariates, wanted, name, policy, counts, source)
+    past, future = covariates[:n, : len(rows.past)], covariates[:, len(rows.past) :]
+    past, future = (np.column_stack([_filled(c) for c in array.T]) if array.shape[1] else array for array in (past, future))
+    parts = None
+    if rows.parts is not None:
+        latest = np.zeros(n, np.int64)
+        latest[steps[inside]] = np.flatnonzero(inside)
+        parts = rows.parts[
+            rows.row[chosen[np.maximum.accumulate(latest)]]
+        ].tolist()  # a step that was filled in: as the one before it
+    grid = at(np.arange(total), times, frequency)
+    return Series(name, grid, values, past, future, rows.static[code], parts)
+
+
+def _steps(times: NDArray[Any], name: str, frequency: Frequency, many: int, source: Path) -> NDArray[np.int64]:
+    """The place of each row on the grid."""
+    steps, on_grid = positions(times, times, frequency)
+    of = f" of series {name!r}" if many > 1 else ""
+    if not on_grid.all():
+        off = int(np.argmin(on_grid))
+        raise DataError(
+            f"{source}: the steps{of} are irregular: {show(times[off - 1])} is followed by {show(times[off])}, where most "
+            f"go on {frequency} "
+            f"({np.count_nonzero(~on_grid):,} of {len(times):,} times are off the grid); expected one distance; bring the "
+            "values to a regular "
+            "grid, or name a column that counts the steps with --time"
+        )
+    if steps[-1] > 10 * len(steps) + 1000:
+        widest = int(np.argmax(np.diff(steps)))
+        raise DataError(
+            f"{source}: {len(steps):,} rows{of} span {int(steps[-1]) + 1:,} steps ({frequency}); the widest gap is from "
+            f"{show(times[widest])} to "
+            f"{show(times[widest + 1])}; mend the time, or take the part on one side of the gap"
+        )
+    return steps
+
+
+def _gaps(
+    rows: Rows,
+    times: NDArray[Any],
+    steps: NDArray[np.int64],
+    name: str,
+    frequency: Frequency,
+    policy: Policy,
+    counts: _Counts,
+    source: Path,
+) -> None:
+    """Count the gaps, or name the first one."""
+    jumps = np.flatnonzero(np.diff(steps) > 1)
+    absent = int(steps[-1]) + 1 - len(steps)
+    if policy == "error":
+        of = f" of series {name!r}" if len(rows.ids) > 1 else ""
+        days = (times.astype("M8[D]").astype(np.int64) + 3) % 7 if times.dtype.kind == "M" else np.zeros(1)
+        if frequency.unit == "D" and days.max() < 5:
+            mend = "there are no weekends in it: name a column that counts the trading days with --time, or use --missing "
+                   "interpolate"
+        else:
+            mend = MEND.replace("it", "them")
+        raise DataError(
+            f"{source}: the step after {show(times[jumps[0]])}{of} is missing, where the steps go on {frequency}; "
+            f"{absent:,} steps are missing "
+            f"in {len(jumps):,} gap{'s' * (len(jumps) > 1)}; {mend}"
+        )
+    counts.gaps += len(jumps)
+    counts.absent += absent
+
+
+def _refuse_missing(rows: Rows, bad: NDArray[np.int64], source: Path) -> None:
+    first = bad[np.argmin(rows.row[bad])]
+    what = "missing" if np.isnan(rows.values[first]) else "infinite"
+    more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
+    raise DataError(f"{place(source, rows.row[first], rows.cells[rows.cell[first]])}: the number is {what}{more}; {MEND}")
+
+
+def _refuse_covariates(
+    rows: Rows,
+    chosen: NDArray[np.int64],
+    steps: NDArray[np.int64],
+    covariates: NDArray[np.float64],
+    wanted: NDArray[np.bool_],
+    name: str,
+    policy: Policy,
+    counts: _Counts,
+    source: Path,
+) -> None:
+    """Name a covariate that is missing, or count those that will be interpolated."""
+    missing = (~np.isfinite(covariates) & wanted)[steps]
+    if not missing.any():
+        return
+    row, column = np.argwhere(missing)[0]
+    names = rows.past + rows.future
+    if policy == "error":
+        raise DataError(
+            f"{place(source, rows.row[chosen[row]], names[column])}: the number is missing, and so are "
+            f"{int(missing.sum()) - 1:,} more; "
+            "fill it in, or use --missing interpolate"
+        )
+    empty = ~(np.isfinite(covariates) & wanted).any(axis=0)
+    if empty.any():
+        raise DataError(
+            f"{source}: column {names[int(np.argmax(empty))]!r} has no number at all in series {name!r}; leave it out"
+        )
+    counts.covariates += int(missing.sum())
+
+
+def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear in time; the ends are held."""
+    known = np.isfinite(values)
+    if known.all():
+        return values
+    place = np.arange(len(values))
+    return np.interp(place, place[known], values[known])
+
+
+def _warnings(counts: _Counts, policy: Policy, many: int) -> list[str]:
+    done = "interpolated" if policy == "interpolate" else "left missing, and shown to the model as such"
+    lines = []
+    if counts.absent:
+        lines.append(f"{counts.absent:,} missing steps in {counts.gaps:,} gaps were {done}")
+    if counts.blank:
+        lines.append(f"{counts.blank:,} missing values were {done}")
+    if counts.covariates:
+        lines.append(f"{counts.covariates:,} missing values of covariates were interpolated")
+    for number, what in ((counts.early, "before the first value"), (counts.late, "after the last value")):
+        if number:
+            lines.append(f"the blank rows {what} were left out, in {number:,} of {many:,} series")
+    return lines

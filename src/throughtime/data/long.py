@@ -1,0 +1,277 @@
+"""Tables of sequences, a step per row: id, step, features and a label of the sequence or of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from throughtime.data.columns import (
+    codes_of,
+    find,
+    guess,
+    is_number,
+    listed,
+    numbers,
+    one_per_group,
+    parts_of,
+    place,
+    row_number,
+)
+from throughtime.data.missing import settle, warning
+from throughtime.data.records import Dataset, Sequences
+from throughtime.data.times import times_of
+from throughtime.errors import DataError
+from throughtime.settings import Settings
+
+FEW = 20
+"""Whole numbers of at most so many values are classes; of more, numbers."""
+
+_IDS = ("id", "sequence", "sequence_id", "seq", "series", "series_id", "unique_id", "case", "sample", "session")
+_TIMES = ("step", "t", "time", "timestamp", "date", "datetime", "ds", "time_step", "timestep", "position", "index")
+_LABELS = ("label", "target", "class", "y", "category", "tag", "labels", "tags")
+
+
+def read_long(frame: pl.DataFrame, source: Path, settings: Settings, with_target: bool) -> Dataset:
+    """The sequences of a table with a row for each step.
+
+    A label that is the same in all rows of an id belongs to the sequence: text, or whole numbers of few values, is a class,
+    other numbers are regressed on. A label that changes within an id belongs to the steps: text, or whole numbers of few
+    values, is a tag. ``--task`` overrules.
+
+    Args:
+        frame: the table, in the order of the file.
+        source: the file, for messages.
+        settings: which columns are what; the rest is guessed.
+        with_target: whether the label must be there.
+
+    Returns:
+        The dataset; its sequences are numeric ``[T, F]`` float32, in the order in which their ids appear.
+
+    Raises:
+        DataError: columns that are not there, cells that are no numbers, two rows of one id and time, blank labels, labels
+            that do not fit the task, and, with ``--missing error``, missing numbers.
+    """
+    data = settings.data
+    if len(frame) == 0:
+        raise DataError(f"{source}: there is no row below the header; expected sequences")
+    given = {
+        name: getattr(data, name) for name in ("time", "split_column", "group", "target") if getattr(data, name) is not None
+    }
+    if not with_target and data.target not in frame.columns:
+        given.pop("target", None)
+    taken = {name: find(frame, column, name, source) for name, column in given.items()}
+    key = (
+        find(frame, data.id, "id", source)
+        if data.id is not None
+        else _guessed_id(frame, [*taken.values(), *data.features], source)
+    )
+    time = taken.get("time") or guess(frame, _TIMES, [key, *taken.values(), *data.features])
+    target = taken.get("target")
+    if target is None and data.target is None:
+        target = _guessed_target(frame, [key, time, *taken.values(), *data.features], with_target, source)
+    codes, names = codes_of(frame[key], source)
+    order = _ordered(frame, codes, names, time, source)
+    features, warnings = _features(frame, [key, time, target, *taken.values()], data.features, source)
+    values = np.column_stack([numbers(frame[name], source) for name in features])[order]
+    row = np.arange(len(frame))[order]
+    values, missing = settle(
+        values, codes[order], data.missing, lambda step, feature: place(source, row[step], features[feature])
+    )
+    cuts = np.flatnonzero(np.diff(codes[order])) + 1
+    task, targets = ("classify" if data.task == "auto" else data.task), None
+    if target is not None:
+        task, targets = _targets(frame[target], codes, names, order, cuts, data.task, with_target, source)
+    elif task not in ("classify", "tag", "regress"):
+        raise _not_served(task, source)
+    once = {
+        name: one_per_group(frame[taken[name]], codes, names, source) for name in ("split_column", "group") if name in taken
+    }
+    content = Sequences(
+        "numeric",
+        np.split(values, cuts),
+        targets,
+        [f"{source.name} {key} {name}" for name in names],
+        once["group"].cast(pl.String).fill_null("").to_list() if "group" in once else None,
+        parts_of(once["split_column"], source) if "split_column" in once else None,
+        tuple(features),
+        target or "target",
+    )
+    resolved = {"task": task, "id": key, "time": time, "target": target, "features": tuple(features)}
+    guessed = {
+        name: value for name, value in resolved.items() if value is not None and getattr(data, name) in (None, "auto", ())
+    }
+    sentence = _sentence(content, task, key, time, target, source)
+    return Dataset(task, content, sentence, guessed, warnings + warning(missing, data.missing), [source])
+
+
+def describe(content: Sequences, task: str, target: str | None) -> str:
+    """What is learned from how many sequences: the beginning of the sentence about numeric data.
+
+    Example:
+        >>> describe(Sequences("numeric", [np.zeros((3, 2))], ["a"], features=("x", "y")), "classify", "label")
+        'classify sequences by `label` (1 class): 1 of 3 steps, 2 features'
+    """
+    lengths = [len(steps) for steps in content.inputs]
+    size = f"{min(lengths):,}" if min(lengths) == max(lengths) else f"{min(lengths):,} to {max(lengths):,}"
+    verb = {"classify": "classify sequences by", "tag": "tag steps with", "regress": "regress sequences on"}[task]
+    if task == "regress" and isinstance(content.targets, list):
+        verb = "regress steps on"
+    kinds = ""
+    if content.targets is not None and task != "regress":
+        many = len({name for tags in content.targets for name in (tags if task == "tag" else (tags,))})
+        kinds = (
+            f" ({many:,} {'class' if task == 'classify' else 'tag'}{'' if many == 1 else 'es' if task == 'classify' else 's'})"
+        )
+    many = len(content.features)
+    return f"{verb} `{target or 'target'}`{kinds}: {len(lengths):,} of {size} steps, {many:,} feature{'s' * (many != 1)}"
+
+
+def classes_or_numbers(column: pl.Series, task: str, source: Path) -> list[str] | NDArray[np.float64]:
+    """Labels as class names, or as numbers: as ``task`` says, or else as they look.
+
+    Args:
+        column: n labels, none of them blank.
+        task: ``classify`` or ``tag`` for names, ``regress`` for numbers, ``auto`` to decide: text is names, and so are whole
+            numbers of at most ``FEW`` values.
+        source: the file, for messages.
+    """
+    if task == "auto":
+        task = "classify"
+        if is_number(column) and column.dtype != pl.Boolean:
+            values = numbers(column, source)
+            task = "classify" if (values == np.round(values)).all() and len(np.unique(values)) <= FEW else "regress"
+    if task == "regress":
+        return numbers(column, source)
+    if column.dtype.is_float() and (column == column.round()).all():
+        column = column.cast(pl.Int64)
+    names: list[str] = column.cast(pl.String).str.strip_chars().to_list()
+    return names
+
+
+def _sentence(content: Sequences, task: str, key: str, time: str | None, target: str | None, source: Path) -> str:
+    by_time = f", in the order of `{time}`" if time else ", in the order of the file"
+    flags = "--task, --id, --time, --target, --features"
+    return f"{describe(content, task, target)}; a sequence per `{key}`{by_time}, {source.name}; overrule with {flags}"
+
+
+def _guessed_id(frame: pl.DataFrame, taken: Sequence[str], source: Path) -> str:
+    """By name, or the first column whose equal values stand together."""
+    named = guess(frame, [*_IDS, *(name.lower() for name in frame.columns if name.lower().endswith("_id"))], taken)
+    if named is not None:
+        return named
+    for name in frame.columns:
+        column = frame[name]
+        if name in taken or name.lower() in (*_TIMES, *_LABELS) or column.dtype.is_float() or column.dtype.is_nested():
+            continue
+        many = column.n_unique()
+        if 1 < many <= len(frame) / 2 and int(column.rle_id().max() or 0) + 1 == many:  # type: ignore[arg-type]
+            return name
+    raise DataError(
+        f"{source}: no column tells the sequences apart; the columns are {listed(frame.columns)}; name one with --id"
+    )
+
+
+def _guessed_target(frame: pl.DataFrame, taken: Sequence[str | None], with_target: bool, source: Path) -> str | None:
+    """By name, or the last column; only by name where it need not be there."""
+    rest = [name for name in frame.columns if name not in taken]
+    target = guess(frame, _LABELS, [name for name in taken if name is not None])
+    if target is None and with_target:
+        if not rest:
+            raise DataError(f"{source}: no column is left for the label; name one with --target")
+        target = rest[-1]
+    return target
+
+
+def _ordered(
+    frame: pl.DataFrame, codes: NDArray[np.int64], names: Sequence[str], time: str | None, source: Path
+) -> NDArray[np.int64]:
+    """The rows by sequence, and within it by time or as they stand."""
+    if time is None:
+        return np.argsort(codes, kind="stable")
+    if is_number(frame[time]):
+        times: NDArray[Any] = numbers(frame[time], source)
+        blank = np.flatnonzero(~np.isfinite(times))
+        if len(blank):
+            raise DataError(f"{place(source, blank[0], time)}: the step is missing; fill it in, or remove the row")
+    else:
+        times = times_of(frame[time], source)
+    order = np.lexsort((times, codes))
+    double = np.flatnonzero((np.diff(codes[order]) == 0) & (times[order][1:] == times[order][:-1]))
+    if len(double):
+        first, second = sorted(row_number(source, row) for row in order[double[0] : double[0] + 2])
+        raise DataError(
+            f"{source}: rows {first:,} and {second:,} are both step {frame[time][int(order[double[0]])]} of "
+            f"{names[codes[order[double[0]]]]!r} "
+            f"({len(double):,} such pairs in all); keep one of them, or name other columns with --id and --time"
+        )
+    return order
+
+
+def _features(
+    frame: pl.DataFrame, taken: Sequence[str | None], named: Sequence[str], source: Path
+) -> tuple[list[str], list[str]]:
+    """The columns that are input, and a line on each that is not."""
+    if named:
+        features = [find(frame, name, "features", source) for name in named]
+        twice = next((name for name in features if name in taken or features.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(
+                f"{source}: column {twice!r} cannot be a feature: it already is something else; take it out of --features"
+            )
+        return features, []
+    rest = [name for name in frame.columns if name not in taken]
+    features = [name for name in rest if is_number(frame[name])]
+    if not features:
+        raise DataError(
+            f"{source}: no column of numbers is left as input; the columns are {listed(frame.columns)}; name some with "
+            "--features"
+        )
+    unused = [name for name in rest if name not in features]
+    return features, [f"not used, since not numbers: {listed(unused)} (--features)"] if unused else []
+
+
+def _targets(
+    column: pl.Series,
+    codes: NDArray[np.int64],
+    names: Sequence[str],
+    order: NDArray[np.int64],
+    cuts: NDArray[np.int64],
+    task: str,
+    with_target: bool,
+    source: Path,
+) -> tuple[str, Any]:
+    """The task, and the targets of the sequences or of their steps."""
+    if task not in ("auto", "classify", "tag", "regress"):
+        raise _not_served(task, source)
+    if column.dtype == pl.String:
+        column = column.str.strip_chars()
+        column = column.set(column == "", None)
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+    blank = column.is_null().arg_true()
+    if len(blank):
+        if not with_target:
+            return "classify" if task == "auto" else task, None
+        raise DataError(
+            f"{place(source, blank[0], column.name)}: the label is blank ({len(blank):,} in all); fill it in, or remove "
+            "the rows"
+        )
+    sorted_column = column.gather(order)
+    same = (sorted_column[1:] == sorted_column[:-1]).to_numpy() | (np.diff(codes[order]) != 0)
+    if task == "classify" or (task != "tag" and same.all()):
+        labels = classes_or_numbers(one_per_group(column, codes, names, source), task, source)
+        return "classify" if isinstance(labels, list) else "regress", labels
+    labels = classes_or_numbers(sorted_column, task, source)
+    if isinstance(labels, list):
+        bounds = [0, *cuts.tolist(), len(labels)]
+        return "tag", [labels[start:stop] for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    return "regress", np.split(labels, cuts)
+
+
+def _not_served(task: str, source: Path) -> DataError:
+    return DataError(f"{source}: --task {task} does not fit a table of sequences; expected classify, tag or regress")

@@ -1,0 +1,90 @@
+"""Missing numbers in sequences: refused by name, interpolated, or left as NaN for the model to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from throughtime.errors import DataError
+
+Policy = Literal["error", "interpolate", "mask"]
+MEND = "--missing interpolate fills it in, --missing mask lets the model see that it is missing"
+
+
+def settle(
+    values: NDArray[Any], codes: NDArray[np.int64], policy: Policy, name: Callable[[int, int], str]
+) -> tuple[NDArray[np.float32], int]:
+    """The values in single precision, with NaN and infinities treated as ``policy`` says.
+
+    Interpolation is linear in the steps of a sequence; before its first and after its last value that value is held.
+
+    Args:
+        values: steps of all sequences, one sequence after the other; ``[N, F]``.
+        codes: which sequence each step belongs to; ``[N]``.
+        policy: what to do.
+        name: the place of a row and column of ``values``, for the message.
+
+    Returns:
+        The values ``[N, F]``, and how many were missing.
+
+    Raises:
+        DataError: something is missing and ``policy`` is ``"error"``, or a sequence has no value at all to interpolate from.
+
+    Example:
+        >>> settle(np.array([[1.0], [np.nan], [3.0]]), np.zeros(3, np.int64), "interpolate", lambda row, column: f"row {row}")
+        (array([[1.],
+               [2.],
+               [3.]], dtype=float32), 1)
+    """
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    missing = ~np.isfinite(single)
+    count = int(missing.sum())
+    if count == 0:
+        return single, 0
+    if policy == "error":
+        row, column = np.argwhere(missing)[0]
+        more = f" (and {count - 1:,} more)" if count > 1 else ""
+        what = "missing" if np.isnan(single[row, column]) else "infinite, or too large for single precision"
+        raise DataError(f"{name(row, column)}: the number is {what}{more}; {MEND}")
+    single[missing] = np.nan
+    if policy == "interpolate":
+        for column in np.flatnonzero(missing.any(axis=0)):
+            _interpolate(single, missing[:, column], int(column), codes, name)
+    return single, count
+
+
+def _interpolate(
+    values: NDArray[np.float32],
+    missing: NDArray[np.bool_],
+    column: int,
+    codes: NDArray[np.int64],
+    name: Callable[[int, int], str],
+) -> None:
+    """Fill one column in, in place."""
+    holes, known = np.flatnonzero(missing), np.flatnonzero(~missing)
+    after = np.searchsorted(known, holes)
+    left = known[np.maximum(after - 1, 0)] if len(known) else holes
+    right = known[np.minimum(after, len(known) - 1)] if len(known) else holes
+    has_left = (after > 0) & (codes[left] == codes[holes]) & (len(known) > 0)
+    has_right = (after < len(known)) & (codes[right] == codes[holes])
+    empty = np.flatnonzero(~has_left & ~has_right)
+    if len(empty):
+        raise DataError(
+            f"{name(int(holes[empty[0]]), column)}: the sequence has no number at all here to interpolate from; "
+            "leave it out, or use --missing mask"
+        )
+    share = np.where(has_left & has_right, (holes - left) / np.maximum(right - left, 1), np.where(has_left, 0.0, 1.0))
+    low, high = np.where(has_left, values[left, column], 0.0), np.where(has_right, values[right, column], 0.0)
+    values[holes, column] = low * (1 - share) + high * share
+
+
+def warning(count: int, policy: Policy) -> list[str]:
+    """What the user is told about it: one line, or none."""
+    if count == 0:
+        return []
+    done = "interpolated" if policy == "interpolate" else "left missing, and shown to the model as such"
+    return [f"{count:,} missing number{' was' if count == 1 else 's were'} {done}"]

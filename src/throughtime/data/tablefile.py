@@ -1,0 +1,336 @@
+"""One table in a file: its columns, its cells, and the line where a row stands. CSV, TSV, Parquet and JSONL, read by polars.
+
+A row has the number of its line where no cell before it spans lines; the header of a CSV file is row 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from throughtime.data.columns import BLANK, row_number
+from throughtime.data.files import check_text, existing, nearest, plural, shown, start_of
+from throughtime.errors import DataError
+
+SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".pq", ".jsonl", ".ndjson")
+SAMPLE = 10_000
+
+
+@dataclass
+class Table:
+    """A table that lies in a file; only what is asked for is read.
+
+    Attributes:
+        path: the file.
+        kind: ``csv``, ``parquet`` or ``jsonl``.
+        columns: their names, in the order of the file.
+        separator: between the cells of a CSV file.
+        quote: around cells that hold the separator; ``None`` where a quote is a character like any other.
+    """
+
+    path: Path
+    kind: str
+    columns: list[str] = field(default_factory=list)
+    separator: str = ","
+    quote: str | None = '"'
+
+    def require(self, name: str, flag: str) -> str:
+        """The name, if it is that of a column.
+
+        Raises:
+            DataError: it is not; the nearest is suggested.
+        """
+        if name not in self.columns:
+            raise DataError(f"{self.path}: there is no column {name!r} ({flag}); {nearest(name, self.columns, flag)}")
+        return name
+
+    def place(self, row: int, column: str) -> str:
+        """Where a cell is, in words that start a message; ``row`` counts from 0 and blank lines too."""
+        number, line = row_number(self.path, row), 0
+        if self.kind == "csv":
+            line = next(at for index, (at, _) in enumerate(_records(self)) if index == row + 1)
+        elif self.kind == "jsonl":
+            line = next(at for index, (at, _) in enumerate(_objects(self.path)) if index == row)
+        return f"{self.path}: row {number:,}{f' (line {line:,})' if line not in (0, number) else ''}, column {column!r}"
+
+    def sample(self) -> pl.DataFrame:
+        """The first rows, with numbers where a column holds nothing else; enough to guess from."""
+        return typed(self._read(None, SAMPLE).drop("row"))
+
+    def cells(self, columns: Sequence[str]) -> pl.DataFrame:
+        """These columns as they are written (``String``, null where blank), and ``row``: the number of each row, from 0.
+
+        Raises:
+            DataError: a row with another number of cells than the header, a quote that does not end, a cell that is a list.
+        """
+        frame = self._read(columns, None)
+        for name in columns:
+            dtype = frame.schema[name]
+            if dtype.is_nested() or dtype == pl.Binary:
+                raise DataError(f"{self.path}: column {name!r} holds {dtype}, expected text or numbers; choose another column")
+            if dtype.is_float():
+                frame = frame.with_columns(pl.col(name).fill_nan(None))
+        return frame.with_columns(pl.col(name).cast(pl.String) for name in columns)
+
+    def frame(self) -> pl.DataFrame:
+        """All of it, with numbers where a column holds nothing but numbers and blanks, and strings elsewhere.
+
+        Raises:
+            DataError: as `cells`.
+        """
+        return typed(self._read(None, None).drop("row"))
+
+    def _read(self, columns: Sequence[str] | None, rows: int | None) -> pl.DataFrame:
+        """Columns (all if not given) of the first rows (all if not given), blank lines left out, and ``row``."""
+        wanted = self.columns if columns is None else list(dict.fromkeys(columns))
+        # A row that is too short shows as a null in the last column, so that one is always read.
+        read = list(dict.fromkeys([*wanted, self.columns[-1]])) if self.kind == "csv" else wanted
+        try:
+            frame = self._scan(columns is None, rows).select(read).collect(engine="streaming")
+        except (pl.exceptions.PolarsError, OSError) as error:
+            if self.kind == "parquet":
+                raise DataError(f"{self.path} is damaged: {_first_line(error)}; write it anew") from None
+            frame = self._plainly(rows).select(read)
+        if "row" in read:  # a column of the user's has the name
+            return frame
+        frame = frame.with_row_index("row")
+        if self.kind == "csv" and rows is None and frame[self.columns[-1]].null_count():
+            blank = [index - 1 for index, (_, fields) in enumerate(_records(self)) if not fields]
+            frame = frame.filter(~pl.col("row").is_in(blank)) if blank else frame
+        return frame.select("row", *wanted)
+
+    def _scan(self, infer: bool, rows: int | None) -> pl.LazyFrame:
+        if self.kind == "parquet":
+            frame = pl.scan_parquet(self.path, glob=False)
+            return frame if rows is None else frame.head(rows)
+        if self.kind == "jsonl":
+            return pl.scan_ndjson(self.path, infer_schema_length=None, n_rows=rows)
+        return pl.scan_csv(
+            self.path,
+            separator=self.separator,
+            quote_char=self.quote,
+            infer_schema=infer,
+            infer_schema_length=None,
+            n_rows=rows,
+            glob=False,
+            with_column_names=lambda _: self.columns,
+        )
+
+    def _plainly(self, rows: int | None) -> pl.DataFrame:
+        """Read by the standard library, which is slower, more lenient with quotes, and knows the line of what is wrong.
+
+        Raises:
+            DataError: with the line that is at fault.
+        """
+        if self.kind == "jsonl":
+            objects = [value for _, value in _objects(self.path)][:rows]
+            return pl.DataFrame({name: [_cell(value.get(name)) for value in objects] for name in self.columns})
+        cells: list[list[str]] = []
+        for index, (_, fields) in enumerate(_records(self)):
+            if index > 0:
+                cells.append(fields or [""] * len(self.columns))
+            if index == rows:
+                break
+        frame = pl.DataFrame(cells, schema=dict.fromkeys(self.columns, pl.String), orient="row")
+        return frame.with_columns(pl.all().replace({"": None}))
+
+
+def open_table(path: Path) -> Table:
+    """Find out how a table is written, and what its columns are called.
+
+    Args:
+        path: a file that ends in one of `SUFFIXES`; anything else is taken for CSV.
+
+    Raises:
+        DataError: no such file, an empty or binary one, another encoding than UTF-8, a header that is missing or names two
+            columns alike, or no rows.
+    """
+    existing(path)
+    suffix = path.suffix.lower()
+    if suffix in (".parquet", ".pq"):
+        table = Table(path, "parquet")
+        try:
+            table.columns = pl.scan_parquet(path, glob=False).collect_schema().names()
+            rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(f"{path} is not a Parquet file that can be read: {_first_line(error)}") from None
+    elif suffix in (".jsonl", ".ndjson"):
+        check_text(path)
+        table = Table(path, "jsonl")
+        first = next((value for _, value in _objects(path)), {})
+        names = dict.fromkeys(first)
+        try:
+            names |= dict.fromkeys(pl.scan_ndjson(path, infer_schema_length=None).collect_schema().names())
+        except pl.exceptions.PolarsError:
+            names |= dict.fromkeys(name for _, value in _objects(path) for name in value)
+        table.columns, rows = list(names), len(first)
+    else:
+        check_text(path)
+        start = start_of(path)
+        if "\r" in start and "\n" not in start:
+            raise DataError(f"{path}: its lines end in CR alone, as on old Macintoshes; convert it with tr '\\r' '\\n'")
+        separator, quote = sniff(start, "\t" if suffix in (".tsv", ".tab") else ",")
+        table = Table(path, "csv", [], separator, quote)
+        records = _records(table)
+        table.columns = [name.strip() for name in next(records)[1]]
+        _check_header(table, start)
+        rows = sum(1 for _, (_, fields) in zip(range(SAMPLE), records, strict=False) if fields)
+    if not table.columns or not rows:
+        raise DataError(f"{path} holds a header and no rows" if table.columns else f"{path} has no columns")
+    return table
+
+
+def sniff(start: str, usual: str) -> tuple[str, str | None]:
+    r"""The separator and the quote of a CSV file.
+
+    The separator is the one that stands in the header and divides the most lines into as many cells as the header has.
+
+    Args:
+        start: the first lines of the file.
+        usual: the separator to expect: it wins a tie, and a file of one column has it.
+
+    Example:
+        >>> sniff('text;label\n"well, yes; no";1\n', ",")
+        (';', '"')
+    """
+    best = (0.0, 0)
+    found: tuple[str, str | None] = (usual, '"')
+    for separator in dict.fromkeys([usual, ",", "\t", ";", "|"]):
+        for quote in ('"', None) if separator == "\t" else ('"',):
+            reader = csv.reader(io.StringIO(start, newline=""), **_dialect(separator, quote))
+            with _long_cells():
+                widths = [len(fields) for fields in reader if fields]
+            if widths and widths[0] > 1:
+                score = (sum(width == widths[0] for width in widths) / len(start.splitlines()), widths[0])
+                if score > best:
+                    best, found = score, (separator, quote)
+    return found
+
+
+def typed(frame: pl.DataFrame) -> pl.DataFrame:
+    """String columns that hold nothing but numbers and blanks, made numeric; the others as they were.
+
+    Example:
+        >>> typed(pl.DataFrame({"a": ["1", "NA"], "b": ["x", "2"]})).dtypes
+        [Int64, String]
+    """
+    changed = []
+    for name, dtype in frame.schema.items():
+        if dtype != pl.String:
+            continue
+        cells = frame[name].str.strip_chars()
+        cells = cells.set(cells.str.to_lowercase().is_in(BLANK), None)
+        for number in (pl.Int64, pl.Float64):
+            numbers = cells.cast(number, strict=False)
+            if numbers.null_count() == cells.null_count() < len(cells):
+                changed.append(numbers.alias(name))
+                break
+    return frame.with_columns(changed)
+
+
+def _check_header(table: Table, start: str) -> None:
+    """Raise where two columns have one name, or where the first line is no header but data."""
+    names = table.columns
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        places = [str(index + 1) for index, name in enumerate(names) if name == repeated]
+        raise DataError(
+            f"{table.path}: columns {' and '.join(places)} are both called {repeated!r}; give each a name of its own"
+        )
+    reader = csv.reader(io.StringIO(start, newline=""), **_dialect(table.separator, table.quote))
+    with _long_cells():
+        rows = [fields for fields in list(reader)[1:] if len(fields) == len(names)]
+    reason = ""
+    if all(name[:1].isdigit() or name[:1] == "-" for name in names):
+        reason = f"it begins with {shown(names[0])}"
+    for index, name in enumerate(names):
+        if name.lower().endswith((".wav", ".flac")) or len(name) > 80 or name.count(" ") > 7:
+            reason = f"it holds {shown(name)}"
+        elif name and not name[:1].isdigit() and any(fields[index].strip() == name for fields in rows):
+            reason = f"{shown(name)} is also a value below it"
+    if reason:
+        raise DataError(
+            f"{table.path}: the first line should name the columns, but {reason}; add a header line, such as text,label"
+        )
+
+
+def _records(table: Table) -> Iterator[tuple[int, list[str]]]:
+    """The line at which each record of a CSV file begins, and its cells; no cells for a blank line.
+
+    Raises:
+        DataError: a record with another number of cells than the header, or a quote that is wrong.
+    """
+    with table.path.open(encoding="utf-8-sig", newline="") as handle, _long_cells():
+        reader = csv.reader(handle, **_dialect(table.separator, table.quote), strict=True)
+        width, begin = 0, 1
+        while True:
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "end of data" in str(error):
+                    problem = "a double quote is opened and never closed"
+                else:
+                    problem = f"a double quote stands where none may ({error})"
+                raise DataError(
+                    f'{table.path} line {begin:,}: {problem}; write a quote within a cell as "", and quotes around it'
+                ) from None
+            width = width or len(fields)
+            if fields and len(fields) != width:
+                raise DataError(
+                    f"{table.path} line {begin:,}: {plural(len(fields), 'cell')}, the header has {width}; "
+                    f"put double quotes around a cell that holds {table.separator!r}, and fill in cells that are missing"
+                )
+            yield begin, fields
+            begin = reader.line_num + 1
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The line and the object of each line of a JSONL file that is not blank.
+
+    Raises:
+        DataError: a line that is not a JSON object.
+    """
+    with path.open(encoding="utf-8-sig") as handle:
+        for number, line in enumerate(handle, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                whole = "; a file that is one JSON array is converted with jq -c '.[]'" if line.lstrip()[0] == "[" else ""
+                raise DataError(f"{path} line {number:,} is not JSON: {_first_line(error)}{whole}") from None
+            if not isinstance(value, dict):
+                expected = 'expected an object such as {"text": "...", "label": "..."}'
+                raise DataError(f"{path} line {number:,} is {shown(line.strip())}, {expected}")
+            yield number, value
+
+
+def _cell(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _dialect(separator: str, quote: str | None) -> dict[str, Any]:
+    return {"delimiter": separator, "quotechar": quote, "quoting": csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE}
+
+
+class _long_cells:  # noqa: N801 - used as a function
+    """Lets the csv module take cells of more than 128 KiB; that is a setting of the process, so it is put back."""
+
+    def __enter__(self) -> None:
+        self._before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+
+    def __exit__(self, *_: object) -> None:
+        csv.field_size_limit(self._before)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n")[0]

@@ -1,0 +1,184 @@
+"""Words with a tag each: CoNLL-U, and CoNLL columns, with a blank line after each sentence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from throughtime.data.files import Origins, check_text, nearest, plural, shown, start_of
+from throughtime.data.records import Dataset, Sequences
+from throughtime.errors import DataError
+from throughtime.settings import Settings
+
+SUFFIXES = (".conllu", ".conll", ".bio", ".iob", ".iob2", ".bioes")
+COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
+"""Of CoNLL-U: https://universaldependencies.org/format.html"""
+
+HEADERS = ("word", "words", "token", "tokens", "form", "text")
+DOCSTART = "-DOCSTART-"
+
+
+def looks_tagged(start: str) -> bool:
+    r"""Whether text is in columns, a word a line, with blank lines between sentences.
+
+    Args:
+        start: the first lines of a file.
+
+    Example:
+        >>> looks_tagged("Al\tPROPN\n-\tPUNCT\n\nHe\tPRON\n"), looks_tagged("text\tlabel\nHe came\tgood\n")
+        (True, False)
+    """
+    lines = start.rstrip("\n").split("\n")
+    filled = [line for line in lines if line.strip() and not line.startswith(("#", DOCSTART))]
+    if not filled or all(line.strip() for line in lines):
+        return False
+    separator = "\t" if "\t" in filled[0] else None
+    rows = [line.split(separator) for line in filled]
+    # Without tabs, two words a line may be verse: tags come again and again, the ends of lines do not.
+    tags = {row[-1] for row in rows}
+    return (
+        len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows) and (separator == "\t" or len(tags) <= len(rows) / 2)
+    )
+
+
+def read_tagged(path: Path, settings: Settings, *, with_target: bool = True) -> Dataset:
+    """Sentences as lists of words, and the tag of each word.
+
+    Args:
+        path: CoNLL-U (ten columns; comments, multiword tokens and empty nodes are passed over), or columns parted by tabs or blanks, the word first.
+        settings: ``target`` chooses the column of the tag: by name in CoNLL-U (``UPOS`` if not given), else by number from 1 (the last if not given).
+        with_target: whether there must be tags; without, a file may have words alone.
+
+    Raises:
+        DataError: a line of another number of columns than the first, a blank word or tag, a column that is not there, no sentence.
+    """
+    check_text(path)
+    layout = _layout(path, settings.data.target, with_target)
+    words: list[list[str]] = []
+    tags: list[list[str]] = []
+    numbers: list[int] = []
+    new = True
+    for number, cells in _rows(path, layout):
+        if cells is None:
+            new = True
+            continue
+        if new:
+            words.append([])
+            tags.append([])
+            numbers.append(number)
+            new = False
+        words[-1].append(_filled(cells, layout.word, "word", path, number))
+        if layout.tag is not None:
+            tags[-1].append(_filled(cells, layout.tag, f"tag ({layout.name})", path, number))
+    if not words:
+        raise DataError(
+            f"{path} holds no sentence; expected a word and its tag in each line, and a blank line after each sentence"
+        )
+    known = {tag for sentence in tags for tag in sentence}
+    tagged = layout.tag is not None and known != {"_"}
+    if known == {"_"} and with_target:
+        raise DataError(f"{path}: column {layout.name} holds nothing but _; choose another with --target, such as UPOS or XPOS")
+    warnings = []
+    if repeated := len(words) - len({(tuple(word), tuple(tag)) for word, tag in zip(words, tags, strict=True)}):
+        warnings.append(
+            f"{plural(repeated, 'sentence')} of {len(words):,} repeat an earlier one; repeated sentences stay in one part"
+        )
+    origins = Origins([path.name], "line", np.array(numbers, dtype=np.int64))
+    many = f"{plural(len(words), 'sentence')}, {plural(sum(map(len, words)), 'word')} of {path.name}"
+    said = f"tag words with {layout.name} ({plural(len(known), 'tag')}): {many}" if tagged else f"read {many}, without tags"
+    content = Sequences("words", words, tags if tagged else None, origins, target_name=layout.name)
+    resolved = {"task": "tag", "target": layout.target}
+    given = vars(settings.data)
+    guessed = {name: value for name, value in resolved.items() if value is not None and given[name] in (None, "auto")}
+    return Dataset("tag", content, f"{said}; overrule with --target", guessed, warnings, [path])
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How the lines of a file are divided: columns from 0, the separator (blanks if ``None``), and what the tag is called."""
+
+    width: int
+    separator: str | None
+    word: int
+    tag: int | None
+    name: str
+    conllu: bool
+
+    @property
+    def target(self) -> str | None:
+        """The setting that chooses the column of the tag."""
+        return None if self.tag is None else self.name if self.conllu else str(self.tag + 1)
+
+
+def _layout(path: Path, target: str | None, with_target: bool) -> _Layout:
+    """The layout, from the first line that holds a word."""
+    conllu = path.suffix.lower() == ".conllu"
+    with path.open(encoding="utf-8-sig") as handle:
+        first = next((line.rstrip("\n") for line in handle if line.strip() and not line.startswith(("#", DOCSTART))), "")
+    separator = "\t" if "\t" in first or conllu else None
+    cells = first.split(separator)
+    width = len(cells)
+    if conllu or (width == 10 and cells[0] in ("1", "1-2")):
+        if not first:
+            raise DataError(f"{path} holds no sentence")
+        name = "UPOS" if target is None else target.upper()
+        if target is not None and target.isdigit() and 0 < int(target) <= len(COLUMNS):
+            name = COLUMNS[int(target) - 1]
+        if name not in COLUMNS:
+            raise DataError(f"{path}: CoNLL-U has no column {target!r}; {nearest(name, COLUMNS, '--target')}")
+        if name in ("ID", "FORM"):
+            raise DataError(f"{path}: --target {target} is no tag; expected one of {', '.join(COLUMNS[2:])}")
+        return _Layout(len(COLUMNS), "\t", 1, COLUMNS.index(name), name, True)
+    if target is not None and not (target.isdigit() and 1 < int(target) <= width) and with_target:
+        columns = f"a number from 2 to {width}" if width > 1 else "a second column, which the file does not have"
+        raise DataError(f"{path}: --target {shown(target)} is no column of tags; expected {columns}")
+    if width == 1 and with_target:
+        raise DataError(f"{path}: the first line is {shown(first)}, expected a word and its tag, parted by a tab or a blank")
+    tag = width - 1 if target is None or not target.isdigit() else int(target) - 1
+    return _Layout(width, separator, 0, tag if 0 < tag < width else None, f"column {tag + 1}", False)
+
+
+def _rows(path: Path, layout: _Layout) -> Iterator[tuple[int, list[str] | None]]:
+    """The number and the columns of each line with a word; ``None`` where a sentence ends.
+
+    Raises:
+        DataError: a line of another number of columns.
+    """
+    first = True
+    with path.open(encoding="utf-8-sig") as handle:
+        for number, line in enumerate(handle, 1):
+            line = line.rstrip("\n")
+            if not line.strip() or line.startswith(DOCSTART):
+                yield number, None
+                continue
+            # A word may be # itself; a comment has no columns, or stands in CoNLL-U.
+            if line.startswith("#") and (layout.conllu or len(line.split(layout.separator)) != layout.width):
+                continue
+            cells = line.split(layout.separator)
+            if len(cells) != layout.width:
+                raise DataError(
+                    f"{path} line {number:,}: {plural(len(cells), 'column')}, expected {layout.width} parted by "
+                    f"{'tabs' if layout.separator else 'blanks'}; found {shown(line)}"
+                )
+            if layout.conllu and not cells[0].isdigit():
+                if not cells[0].replace("-", "").replace(".", "").isdigit():
+                    raise DataError(
+                        f"{path} line {number:,}: the first column is {shown(cells[0])}, expected the number of the word"
+                    )
+                continue
+            if first and not layout.conllu and cells[0].lower() in HEADERS and layout.width > 1 and number == 1:
+                first = False
+                continue
+            first = False
+            yield number, cells
+
+
+def _filled(cells: list[str], column: int, what: str, path: Path, number: int) -> str:
+    cell = cells[column].strip() or cells[column] if what == "word" else cells[column].strip()
+    if not cell.strip(" "):
+        raise DataError(f"{path} line {number:,}: the {what} is blank; fill it in, or remove the line")
+    return sys.intern(cell)

@@ -1,0 +1,39 @@
+"""Named arrays in a safetensors file: data only, loading one executes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from throughtime.errors import RunError
+from throughtime.store.files import write_bytes
+
+
+def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays by name, the whole file or nothing.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    # safetensors writes the memory as it lies, whatever the strides.
+    write_bytes(path, safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}))
+
+
+def load_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a file, by name.
+
+    Raises:
+        RunError: it is missing, cut off, or no safetensors file.
+    """
+    try:
+        return safetensors.numpy.load_file(path)
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing; is {path.parent} a run directory?") from None
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        raise RunError(f"{path} is damaged: {error}") from None

@@ -1,0 +1,185 @@
+"""What every task is made of: a network, batches in an order that can be taken up anywhere, a loss, and scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from throughtime.settings import Settings
+
+State = Any
+"""What a recurrent network carries from window to window: a tensor, a pair of them, or nothing."""
+
+_B = TypeVar("_B", bound="Batch")
+
+
+@dataclass
+class Batch:
+    """One batch. Subclasses add what their task needs.
+
+    Attributes:
+        lengths: true steps of each sequence; int64 ``[B]``.
+    """
+
+    lengths: Tensor
+
+    @property
+    def sequences(self) -> int:
+        """How many."""
+        return len(self.lengths)
+
+    @property
+    def steps(self) -> int:
+        """The true steps of all of them."""
+        return int(self.lengths.sum())
+
+    def to(self: _B, device: torch.device) -> _B:
+        """The same on another device; lengths stay where the kernels want them."""
+        if device.type == "cpu":
+            return self
+        moved = {f.name: _moved(getattr(self, f.name), device) for f in dataclasses.fields(self) if f.name != "lengths"}
+        return dataclasses.replace(self, **moved)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) or hasattr(value, "to") else value
+
+
+class Feed(ABC):
+    """The training batches of every epoch, each a function of seed, epoch and index alone: that is what makes resuming exact."""
+
+    carries: bool = False
+    """Whether the state after a batch is where the next one starts."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+
+    @abstractmethod
+    def batch(self, epoch: int, index: int) -> Batch:
+        """One of them."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The score by which a task is judged.
+
+    Attributes:
+        name: its key in the scores.
+        label: what people call it.
+        higher_is_better: or lower.
+        unit: ``"%"``, ``"nats"``, or nothing.
+    """
+
+    name: str
+    label: str
+    higher_is_better: bool
+    unit: str = ""
+
+    def better(self, new: float, old: float | None) -> bool:
+        """Whether a score beats another."""
+        return old is None or (new > old if self.higher_is_better else new < old)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a simple method scores on the same data.
+
+    Attributes:
+        name: short.
+        description: what it does, in a line.
+        parameters: numbers it learned.
+        seconds: fitting and scoring.
+        scores: as the task's own.
+        order: ``blind`` if it cannot see the order of the steps, ``window`` if it sees some of it.
+    """
+
+    name: str
+    description: str
+    parameters: int
+    seconds: float
+    scores: dict[str, float]
+    order: str | None = None
+
+
+class Task(ABC):
+    """One kind of problem, from what was read to scores and predictions.
+
+    :meth:`prepare` fits everything that turns input into numbers, on the training part only; after it, or after :meth:`restore`, the rest can be used.
+
+    Args:
+        settings: of the fit; :meth:`prepare` decides what they leave open.
+    """
+
+    name: ClassVar[str]
+    metric: Metric
+    """Judged by on the test part."""
+    monitor: Metric
+    """Judged by while training."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def decide(self, **defaults: Any) -> None:
+        """Fill settings that are open."""
+        open_ = {name: value for name, value in defaults.items() if self._setting(name) is None}
+        self.settings = self.settings.replace(**open_)
+
+    def _setting(self, name: str) -> Any:
+        return next(getattr(section, name) for section in vars(self.settings).values() if hasattr(section, name))
+
+    @abstractmethod
+    def prepare(self, train: Any) -> None:
+        """Fit the transforms on the training part, and decide every open setting.
+
+        Args:
+            train: the training part as it was read.
+
+        Raises:
+            DataError: the part cannot be learned from.
+        """
+
+    @abstractmethod
+    def transforms(self) -> dict[str, Any]:
+        """All that :meth:`prepare` fitted, as JSON."""
+
+    @abstractmethod
+    def restore(self, transforms: dict[str, Any]) -> None:
+        """Put back what :meth:`transforms` gave."""
+
+    @abstractmethod
+    def encode(self, part: Any) -> Any:
+        """A part of the data as arrays."""
+
+    @abstractmethod
+    def network(self) -> torch.nn.Module:
+        """A new network, initialised from torch's random generator."""
+
+    @abstractmethod
+    def feed(self, encoded: Any) -> Feed:
+        """Training batches of an encoded part."""
+
+    @abstractmethod
+    def loss(self, network: torch.nn.Module, batch: Any, state: State) -> tuple[Tensor, State]:
+        """The mean loss of a batch, and the state after it."""
+
+    @abstractmethod
+    def evaluate(self, network: torch.nn.Module, encoded: Any, *, final: bool = False) -> dict[str, float]:
+        """Scores of a network on an encoded part; ``final`` asks for the exact ones where those take longer."""
+
+    @abstractmethod
+    def baselines(self, train: Any, scored: Any) -> list[Baseline]:
+        """What simple methods score: fitted on ``train``, scored on ``scored``, both as they were read."""
+
+    @abstractmethod
+    def details(self, network: torch.nn.Module, part: Any, encoded: Any) -> dict[str, Any]:
+        """What the report shows of this task beyond scores, as JSON."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The network in a phrase."""

@@ -1,0 +1,312 @@
+"""Language modelling: the next character, or the next piece of a word, of documents."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from throughtime.data.batches import Ragged, in_order_of_length, shuffled_by_length
+from throughtime.data.records import Sequences, TextSlices
+from throughtime.errors import DataError
+from throughtime.tasks.base import Baseline, Batch, Feed, Metric, State, Task
+from throughtime.tasks.metrics import language
+from throughtime.tasks.networks import StepNetwork, Tokens
+from throughtime.transforms import BytePairs, Characters
+
+_IN_MEMORY = 1 << 28
+_PIECE = 4096
+"""While training, documents are scored in pieces of this many tokens, side by side; the final score carries the state through."""
+_SCORED_STEPS = 1 << 15
+_WINDOW = 512
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Documents as one stream of tokens, an end token before, between and after them.
+
+    Attributes:
+        stream: ``[N + 1]``; token i + 1 is predicted from those up to i.
+        offsets: the end tokens' places, int64 ``[n + 1]``: document i is predicted from ``stream[offsets[i]]`` on.
+        characters: of all documents.
+    """
+
+    stream: NDArray[Any]
+    offsets: NDArray[np.int64]
+    characters: int
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens to predict in each document, its end included."""
+        return np.diff(self.offsets)
+
+
+@dataclass
+class TextBatch(Batch):
+    """Tokens and the ones that follow them, int64 ``[T, B]``; where there is none, the target is -100."""
+
+    inputs: Tensor
+    targets: Tensor
+
+
+class StreamFeed(Feed):
+    """Long documents: lanes side by side through the whole stream, cut into windows, the state carried from one to the next.
+
+    Every epoch starts at another place of the stream, taken as a ring.
+    """
+
+    carries = True
+
+    def __init__(self, text: EncodedText, batch: int, bptt: int, seed: int) -> None:
+        self.stream, self.seed = text.stream, seed
+        self.tokens = len(text.stream) - 1
+        self.bptt = min(bptt, self.tokens)
+        self.lanes = max(1, min(batch, self.tokens // (4 * self.bptt)))
+        self.lane = self.tokens // self.lanes
+
+    def __len__(self) -> int:
+        return self.lane // self.bptt
+
+    def batch(self, epoch: int, index: int) -> TextBatch:
+        """One window of every lane."""
+        start = int(np.random.default_rng([self.seed, epoch]).integers(self.tokens)) + index * self.bptt
+        places = (start + np.arange(self.bptt)[:, None] + self.lane * np.arange(self.lanes)[None]) % self.tokens
+        lengths = torch.full((self.lanes,), self.bptt)
+        return TextBatch(lengths, _ids(self.stream[places]), _ids(self.stream[places + 1]))
+
+
+class DocumentFeed(Feed):
+    """Short documents: each a sequence of its own, from its beginning to its end."""
+
+    def __init__(self, text: EncodedText, batch: int, seed: int) -> None:
+        self.text, self.size, self.seed = text, batch, seed
+        self._epoch, self._rows = -1, list[NDArray[np.int64]]()
+
+    def __len__(self) -> int:
+        return -(-len(self.text.lengths) // self.size)
+
+    def batch(self, epoch: int, index: int) -> TextBatch:
+        """Documents of about the same length."""
+        if epoch != self._epoch:
+            self._epoch, self._rows = epoch, shuffled_by_length(self.text.lengths, self.size, self.seed, epoch)
+        return _documents(self.text, self._rows[index])
+
+
+def _ids(tokens: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(tokens.astype(np.int64))
+
+
+def _documents(text: EncodedText, rows: NDArray[np.int64]) -> TextBatch:
+    inputs = Ragged(text.stream[:-1], text.offsets).padded(rows)
+    targets = Ragged(text.stream[1:], text.offsets).padded(rows).astype(np.int64)
+    lengths = text.lengths[rows]
+    targets[np.arange(len(targets))[:, None] >= lengths[None]] = -100
+    return TextBatch(torch.from_numpy(lengths), _ids(inputs), torch.from_numpy(targets))
+
+
+class LanguageModelling(Task):
+    """The next token of documents, by characters or byte pairs; judged in nats per character."""
+
+    name: ClassVar[str] = "lm"
+    metric = Metric("nats_per_character", "nats per character", higher_is_better=False, unit="nats")
+    monitor = metric
+    codec: Characters | BytePairs
+
+    def prepare(self, train: Sequences) -> None:
+        """Fit the characters or byte pairs, and decide open settings."""
+        self.decide(tokens="char", task="lm")
+        if self.settings.data.tokens == "bpe":
+            self.codec = BytePairs.fit(_all_pieces(train.inputs), self.settings.data.bpe_size)
+        elif self.settings.data.tokens == "char":
+            self.codec = Characters.fit(_all_pieces(train.inputs))
+        else:
+            raise DataError("--tokens word is for labelled text; a language model takes char or bpe")
+        characters = sum(sum(map(len, _pieces(train.inputs, row))) for row in range(len(train)))
+        if characters < 100:
+            raise DataError(f"the training text has {characters} characters, expected at least 100")
+        tokens = characters if self.settings.data.tokens == "char" else characters // 4
+        long = characters / len(train) > 500
+        self.decide(
+            cell="gru",
+            hidden=384 if long and tokens > 500_000 else 256,
+            layers=1,
+            bidirectional=False,
+            dropout=0.2,
+            init="orthogonal",
+            optimizer="AdamW",
+            lr=3e-3,
+            weight_decay=0.01,
+            schedule="cosine",
+            clip=1.0,
+            batch=32 if long else 64,
+            bptt=64,
+            epochs=int(np.clip(8_000_000 // tokens, 2, 20)),
+            patience=10,
+        )
+        if self.settings.model.bidirectional:
+            raise DataError("--bidirectional would let a language model see the token it has to predict; leave it out")
+
+    def transforms(self) -> dict[str, Any]:
+        """The codec."""
+        return {"codec": self.codec.to_json()}
+
+    def restore(self, transforms: dict[str, Any]) -> None:
+        """Put back the codec."""
+        kind = BytePairs if transforms["codec"].get("kind") == "bpe" else Characters
+        self.codec = kind.from_json(transforms["codec"])
+
+    def encode(self, part: Sequences) -> EncodedText:
+        """Documents as tokens; in a temporary file where they are large."""
+        dtype = np.uint8 if self.codec.size <= 1 << 8 else np.uint16 if self.codec.size <= 1 << 16 else np.int32
+        large = isinstance(part.inputs, TextSlices) and int(part.inputs.sizes().sum()) > _IN_MEMORY
+        end = np.array([self.codec.end], dtype)
+        offsets = np.zeros(len(part) + 1, np.int64)
+        characters = 0
+        with tempfile.TemporaryFile() if large else tempfile.SpooledTemporaryFile() as file:
+            file.write(end.tobytes())
+            for row in range(len(part)):
+                size = 1
+                for piece in _pieces(part.inputs, row):
+                    ids = self.codec.encode(piece)
+                    file.write(ids.astype(dtype).tobytes())
+                    size, characters = size + len(ids), characters + len(piece)
+                file.write(end.tobytes())
+                offsets[row + 1] = offsets[row] + size
+            file.flush()
+            if large:
+                return EncodedText(np.memmap(file, dtype, mode="r"), offsets, characters)
+            file.seek(0)
+            return EncodedText(np.frombuffer(file.read(), dtype), offsets, characters)
+
+    def network(self) -> StepNetwork:
+        """Embedding, recurrent layers, one output per token."""
+        assert self.settings.model.hidden
+        width = min(self.settings.model.hidden, 64 if self.codec.size < 512 else 256)
+        return StepNetwork(self.settings.model, Tokens(self.codec.size, width), self.codec.size)
+
+    def feed(self, encoded: EncodedText) -> Feed:
+        """Documents one by one if nearly all are short, else the stream."""
+        training = self.settings.training
+        assert training.batch and training.bptt
+        lengths = encoded.lengths
+        if np.quantile(lengths, 0.95) <= 2 * training.bptt and lengths.max() <= 20 * training.bptt:
+            return DocumentFeed(encoded, training.batch, training.seed)
+        return StreamFeed(encoded, training.batch, training.bptt, training.seed)
+
+    def loss(self, network: torch.nn.Module, batch: TextBatch, state: State) -> tuple[Tensor, State]:
+        """Mean nats per token."""
+        logits, state = network(batch.inputs, batch.lengths, state)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()), state
+
+    def evaluate(self, network: torch.nn.Module, encoded: EncodedText, *, final: bool = False) -> dict[str, float]:
+        """Nats per token and per character, bits per character, perplexity."""
+        text = encoded if final else _in_pieces(encoded)
+        nats = sum(float(values.sum()) for _, values in self.nats(network, text))
+        scores = language(nats, len(encoded.stream) - 1, encoded.characters, len(encoded.lengths)).scores()
+        return {"loss": scores["nats_per_token"], **scores}
+
+    def nats(self, network: torch.nn.Module, text: EncodedText) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """What every token costs.
+
+        Yields:
+            Places in the stream, and the nats of the tokens there, window by window.
+        """
+        device = next(network.parameters()).device
+        for rows in in_order_of_length(text.lengths, _SCORED_STEPS):
+            batch, state = _documents(text, rows), None
+            for start in range(0, len(batch.inputs), _WINDOW):
+                window = slice(start, start + _WINDOW)
+                lengths = (batch.lengths - start).clamp(0, _WINDOW)
+                logits, state = network(batch.inputs[window].to(device), lengths, state)
+                targets = batch.targets[window].to(device)
+                values = torch.nn.functional.cross_entropy(logits.flatten(0, 1).double(), targets.flatten(), reduction="none")
+                inside = (targets != -100).cpu().numpy()
+                places = text.offsets[rows][None] + start + 1 + np.arange(len(targets))[:, None]
+                yield places[inside], values.view_as(targets).cpu().numpy()[inside]
+
+    def baselines(self, train: Sequences, scored: Sequences) -> list[Baseline]:
+        """Unigrams and n-grams."""
+        from throughtime.tasks.baselines.lm import NGram, Unigram
+
+        learn, score = self.encode(train), self.encode(scored)
+        order = 6 if self.settings.data.tokens == "char" else 3
+        found = []
+        for method in (Unigram(self.codec.size, self.codec.end), NGram(self.codec.size, self.codec.end, order)):
+            started = time.monotonic()
+            method.fit(_token_documents(learn))
+            nats = float(method.nats(_token_documents(score)).sum())
+            scores = language(nats, len(score.stream) - 1, score.characters, len(score.lengths)).scores()
+            seconds, order_seen = time.monotonic() - started, "blind" if isinstance(method, Unigram) else "window"
+            found.append(Baseline(method.name, method.description, method.parameters, seconds, scores, order_seen))
+        return found
+
+    def details(self, network: torch.nn.Module, part: Sequences, encoded: EncodedText) -> dict[str, Any]:
+        """Text that the network writes, and passages of the part with what each token cost it."""
+        from throughtime.tasks.generate import generate
+
+        samples = []
+        for temperature in (0.5, 0.8, 1.0):
+            pieces = generate(
+                self, network, "", length=400, temperature=temperature, seed=self.settings.training.seed, documents=True
+            )
+            samples.append({"prompt": "", "temperature": temperature, "text": "".join(pieces)})
+        return {"samples": samples, "surprising": self._surprising(network, encoded)}
+
+    def _surprising(
+        self, network: torch.nn.Module, encoded: EncodedText, passages: int = 3, size: int = 300
+    ) -> list[dict[str, Any]]:
+        """The passages of the first part of the text that cost most, token by token."""
+        lengths = encoded.lengths
+        rows = np.flatnonzero(np.cumsum(lengths) - lengths < 50_000)
+        first = EncodedText(encoded.stream, encoded.offsets[: len(rows) + 1], 0)
+        first = first if lengths[rows].sum() < 200_000 else _in_pieces(first, most=50)
+        cost = np.full(int(first.offsets[-1]) + 1, np.nan)
+        for places, values in self.nats(network, first):
+            cost[places] = values
+        blocks = [(np.nanmean(cost[start : start + size]), start) for start in range(1, len(cost) - size // 2, size)]
+        found = []
+        for _, start in sorted(blocks, reverse=True)[:passages]:
+            stop = min(start + size, len(cost))
+            tokens = [self.codec.decode([token]) or "⏎" for token in encoded.stream[start:stop]]
+            kept = [(token, float(value)) for token, value in zip(tokens, cost[start:stop], strict=True) if np.isfinite(value)]
+            if kept:
+                text, nats = "".join(token for token, _ in kept), [round(value, 3) for _, value in kept]
+                found.append({"text": text, "tokens": [token for token, _ in kept], "nats": nats})
+        return found
+
+    def describe(self) -> str:
+        """Embedding and recurrent layers."""
+        kind = "characters" if self.settings.data.tokens == "char" else "byte pairs"
+        return f"{_layers(self.settings.model)} over {self.codec.size:,} {kind}"
+
+
+def _layers(model: Any) -> str:
+    plural = "s" if model.layers > 1 else ""
+    return f"{model.cell.upper()}, {model.layers} layer{plural} of {model.hidden} units"
+
+
+def _pieces(inputs: Sequence[str], row: int) -> Iterator[str]:
+    return inputs.pieces(row) if isinstance(inputs, TextSlices) else iter((inputs[row],))
+
+
+def _all_pieces(inputs: Sequence[str]) -> Iterator[str]:
+    for row in range(len(inputs)):
+        yield from _pieces(inputs, row)
+
+
+def _token_documents(text: EncodedText) -> list[NDArray[Any]]:
+    return [text.stream[start + 1 : stop] for start, stop in zip(text.offsets[:-1], text.offsets[1:], strict=True)]
+
+
+def _in_pieces(text: EncodedText, most: int | None = None) -> EncodedText:
+    """Long documents cut into pieces that are scored side by side, each from an empty state."""
+    cuts = [np.arange(start, stop, _PIECE) for start, stop in zip(text.offsets[:-1], text.offsets[1:], strict=True)]
+    offsets = np.concatenate([*cuts, text.offsets[-1:]])
+    return EncodedText(text.stream, offsets[: most + 1] if most else offsets, text.characters)

@@ -1,0 +1,1 @@
+"""Training: the loop, its exact resume, and what runs before and after it."""

@@ -1,0 +1,345 @@
+"""The loop: updates, evaluations, early stopping, checkpoints, and the way back from a loss that is no number.
+
+Whatever an update does depends on the weights, the optimizer, the seed and the number of the update, never on the clock or on how often the run was
+stopped. So a run that is killed and resumed makes the same updates, to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from throughtime.errors import TrainingError
+from throughtime.store import RunDirectory, read_json, write_json
+from throughtime.tasks.base import Feed, State, Task
+from throughtime.train.faults import where_it_broke
+from throughtime.train.optimizers import make_optimizer, optimizer_state, rate_share, restore_optimizer, set_rate
+from throughtime.train.progress import Evaluation, Progress, Update
+
+EVALUATE_AT_MOST, EVALUATE_AT_LEAST = 20, 1000
+ROLLBACKS = 5
+PLATEAU_PATIENCE, PLATEAU_FACTOR = 3, 0.3
+
+
+@dataclass
+class Place:
+    """Where training stands: all that is not a tensor, and that a checkpoint must hold.
+
+    Attributes:
+        update: updates made.
+        epoch: whole passes made.
+        index: batches taken of this pass.
+        total: updates to make.
+        rate_factor: what plateaus and rollbacks have left of the rate.
+        loss_sum: of the losses since the last evaluation.
+        loss_count: how many these were.
+        best: the best validation score so far.
+        best_update: where it was.
+        waited: evaluations since then.
+        rollbacks: the updates at which the loss was no number.
+        stopped: why training is over; empty while it is not.
+    """
+
+    update: int = 0
+    epoch: int = 0
+    index: int = 0
+    total: int | None = None
+    rate_factor: float = 1.0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    best: float | None = None
+    best_update: int = 0
+    waited: int = 0
+    rollbacks: list[int] = field(default_factory=list)
+    stopped: str = ""
+
+
+@dataclass
+class _Snapshot:
+    network: dict[str, torch.Tensor]
+    optimizer: tuple[dict[str, NDArray[Any]], dict[str, Any]]
+    update: int
+
+
+class Trainer:
+    """Trains a network on a task.
+
+    Args:
+        task: gives the loss and the scores; its settings are all decided.
+        network: is trained in place.
+        feed: the training batches.
+        valid: the encoded validation part.
+        run: where checkpoints and metrics go; ``None`` keeps nothing.
+        progress: who is told.
+        interrupted: asked after every update; once true, a checkpoint is written and :class:`KeyboardInterrupt` raised.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        network: torch.nn.Module,
+        feed: Feed,
+        valid: Any,
+        run: RunDirectory | None = None,
+        progress: Progress | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.task, self.network, self.feed, self.valid = task, network, feed, valid
+        self.run, self.progress, self.interrupted = run, progress or Progress(), interrupted
+        training = task.settings.training
+        assert training.optimizer is not None and training.lr is not None and training.epochs is not None and training.patience is not None
+        self.settings, self.rate, self.patience = training, training.lr, training.patience
+        self.optimizer = make_optimizer(training.optimizer, network, training.lr, training.weight_decay)
+        self.device = next(network.parameters()).device
+        self.place = Place()
+        self.state: State = None
+        self.best: dict[str, torch.Tensor] = {}
+        self.good = self._snapshot()
+        self.evaluate_every = min(max(len(feed), EVALUATE_AT_MOST), EVALUATE_AT_LEAST)
+        self.limit = training.epochs * len(feed)
+        if training.time_budget is None:
+            self.place.total = self.limit
+        self.seconds = 0.0
+        """Of training, evaluations included, since this process began."""
+        self.steps_done = 0
+
+    def fit(self) -> Place:
+        """Train to the end, and leave the best weights in the network.
+
+        Returns:
+            Where it ended.
+
+        Raises:
+            TrainingError: the loss was no number time and again.
+            KeyboardInterrupt: ``interrupted`` said so, or Ctrl-C; a checkpoint was written before.
+        """
+        begun = saved = time.monotonic()
+        place = self.place
+        try:
+            if place.update == 0:
+                self._evaluate(begun)
+            while not place.stopped:
+                self._plan(time.monotonic() - begun)
+                self._update()
+                if place.update % self.evaluate_every == 0 or place.update == place.total:
+                    self._evaluate(begun)
+                if self.interrupted():
+                    raise KeyboardInterrupt
+                if self.run and time.monotonic() - saved >= self.settings.save_every:
+                    self.save()
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        finally:
+            self.progress.training_ends()
+            self.seconds += time.monotonic() - begun
+        self.save()
+        self.network.load_state_dict(self.best)
+        return place
+
+    def _plan(self, spent: float) -> None:
+        """Turn a time budget into a number of updates, once; the number is recorded, so that a resumed run has the same."""
+        place, budget = self.place, self.settings.time_budget
+        if place.total is not None or budget is None:
+            return
+        recorded = read_json(self.run.path / "plan.json") if self.run and (self.run.path / "plan.json").exists() else None
+        if recorded:
+            if recorded["decided_at"] == place.update:
+                place.total = recorded["updates"]
+            return
+        if place.update < 10 or (spent < 0.05 * budget and place.update < self.evaluate_every):
+            return
+        per_update = max(spent - self._evaluation_seconds, 1e-9) / place.update
+        per_update += self._evaluation_seconds / self.evaluate_every
+        left = max(budget - spent, 0.0)
+        place.total = min(self.limit, place.update + max(1, int(left / per_update)))
+        if self.run:
+            write_json(self.run.path / "plan.json", {"decided_at": place.update, "updates": place.total, "time_budget": budget})
+
+    _evaluation_seconds = 0.0
+
+    def _update(self) -> None:
+        place = self.place
+        # Dropout and whatever else is random is a function of seed and update: nothing of it need be saved.
+        torch.manual_seed(_mixed(self.settings.seed, place.update))
+        batch = self.feed.batch(place.epoch, place.index).to(self.device)
+        state = self.state if self.feed.carries and place.index > 0 else None
+        rate = self.rate * place.rate_factor * rate_share(str(self.settings.schedule), place.update, place.total)
+        set_rate(self.optimizer, rate)
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, after = self.task.loss(self.network, batch, state)
+        loss.backward()
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        value = loss.item()
+        healthy = math.isfinite(value) and math.isfinite(norm.item())
+        if healthy:
+            if self.settings.clip:
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, norm)
+            self.optimizer.step()
+            self.state = _detached(after) if self.feed.carries else None
+            place.loss_sum += value
+            place.loss_count += 1
+        place.update += 1
+        place.index += 1
+        self.steps_done += batch.steps
+        if not healthy:
+            self._roll_back(batch, state)
+        if place.index == len(self.feed):
+            place.epoch, place.index = place.epoch + 1, 0
+        self.progress.updated(
+            Update(place.update, place.total, place.epoch + place.index / len(self.feed), value, batch.sequences, batch.steps)
+        )
+
+    def _roll_back(self, batch: Any, state: State) -> None:
+        """Back to the last good state with half the rate; the batches go on, the one that broke is not met again at once."""
+        place, good = self.place, self.good
+        where = where_it_broke(self.task, self.network, batch, state)
+        place.rollbacks.append(place.update)
+        if len(place.rollbacks) > ROLLBACKS:
+            raise TrainingError(
+                f"the loss is not a number at update {place.update}, for the {len(place.rollbacks)}th time: {where}; "
+                f"the rate was down to {self.rate * place.rate_factor:.2g}; try a smaller --lr or --clip, and look at the data for extreme values"
+            )
+        place.rate_factor *= 0.5
+        self.network.load_state_dict(good.network)
+        restore_optimizer(self.optimizer, *good.optimizer)
+        self.state = None
+        note = (
+            f"update {place.update}: the loss is not a number, {where}; "
+            f"back to the weights of update {good.update} with rate {self.rate * place.rate_factor:.3g}"
+        )
+        if self.run:
+            self.run.append("metrics.jsonl", {"update": place.update, "note": note})
+        self.progress.warn(note)
+
+    def _evaluate(self, begun: float) -> None:
+        place, monitor = self.place, self.task.monitor
+        started = time.monotonic()
+        scores = evaluate(self.task, self.network, self.valid)
+        self._evaluation_seconds = time.monotonic() - started
+        score = scores[monitor.name]
+        best = math.isfinite(score) and monitor.better(score, place.best)
+        if best:
+            place.best, place.best_update, place.waited = score, place.update, 0
+        elif place.update:
+            place.waited += 1
+        if best or not self.best:
+            self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        if all(math.isfinite(v) for v in scores.values()):
+            self.good = self._snapshot()
+        rate = self.optimizer.param_groups[0]["lr"] if place.update else 0.0
+        train_loss = place.loss_sum / place.loss_count if place.loss_count else None
+        place.loss_sum, place.loss_count = 0.0, 0
+        finite = {name: value for name, value in scores.items() if math.isfinite(value)}
+        record = Evaluation(place.update, round(place.update / len(self.feed), 4), rate, train_loss, finite, best)
+        if self.run:
+            self.run.append("metrics.jsonl", record.as_json())
+            self.run.append("timings.jsonl", {"update": place.update, "seconds": round(time.monotonic() - begun, 3)})
+        self.progress.evaluated(record)
+        if self.settings.schedule == "plateau" and place.waited and place.waited % PLATEAU_PATIENCE == 0:
+            place.rate_factor *= PLATEAU_FACTOR
+        if place.total is not None and place.update >= place.total:
+            place.stopped = f"after {place.update:,} updates, as planned"
+        elif place.waited >= self.patience:
+            place.stopped = f"no better for {place.waited} evaluations"
+
+    def _snapshot(self) -> _Snapshot:
+        arrays, plain = optimizer_state(self.optimizer)
+        copied = {name: array.copy() for name, array in arrays.items()}
+        weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        return _Snapshot(weights, (copied, plain), self.place.update)
+
+    def save(self) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        if self.run is None:
+            return
+        arrays, plain = optimizer_state(self.optimizer)
+        carried = {} if self.state is None else {str(i): _array(part) for i, part in enumerate(_parts(self.state))}
+        state = {"place": asdict(self.place), "optimizer": plain, "good_optimizer": self.good.optimizer[1], "good_update": self.good.update}
+        self.run.checkpoints.save(
+            self.place.update,
+            state,
+            {
+                "network": _arrays(self.network.state_dict()),
+                "optimizer": arrays,
+                "best": _arrays(self.best),
+                "good": _arrays(self.good.network),
+                "good_optimizer": self.good.optimizer[0],
+                "carried": carried,
+            },
+        )
+
+    def restore(self) -> bool:
+        """Take up the newest whole checkpoint.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            RunError: there are some, and all are damaged.
+        """
+        assert self.run is not None
+        found = self.run.checkpoints.load_newest()
+        if found is None:
+            update = -1
+        else:
+            update, state, tensors, damaged = found
+            for line in damaged:
+                self.progress.warn(f"{line}; going on from update {update}")
+            self.place = Place(**state["place"])
+            self.network.load_state_dict(_tensors(tensors["network"]))
+            restore_optimizer(self.optimizer, tensors["optimizer"], state["optimizer"])
+            self.best = _tensors(tensors["best"])
+            self.good = _Snapshot(_tensors(tensors["good"]), (tensors["good_optimizer"], state["good_optimizer"]), state["good_update"])
+            carried = tuple(torch.from_numpy(part).to(self.device) for _, part in sorted(tensors["carried"].items()))
+            self.state = None if not carried else carried[0] if len(carried) == 1 else carried
+        for name in ("metrics.jsonl", "timings.jsonl"):
+            self.run.keep_records(name, update)
+        return found is not None
+
+
+def evaluate(task: Task, network: torch.nn.Module, encoded: Any, *, final: bool = False) -> dict[str, float]:
+    """Scores, with the network in evaluation mode and without gradients."""
+    network.eval()
+    with torch.inference_mode():
+        return task.evaluate(network, encoded, final=final)
+
+
+def _mixed(seed: int, update: int) -> int:
+    """One seed of two numbers, such that neighbours have nothing in common."""
+    return int(np.random.SeedSequence([seed, update]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _parts(state: State) -> tuple[torch.Tensor, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+def _detached(state: State) -> State:
+    return tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
+
+
+def _array(tensor: torch.Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array
+
+
+def _arrays(tensors: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: _array(tensor) for name, tensor in tensors.items()}
+
+
+def _tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
