@@ -34,7 +34,7 @@ def records(task: str, finished: bool = True) -> Records:
         "format_version": 1, "throughtime": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "settings": settings.as_json(),
         "command": f"throughtime fit data-{task}.csv --target {SETTINGS[task].get('target', 'text')} --seed 3",
         "created": "2026-11-22T21:07:33+00:00", "machine": "2 cores of an AMD EPYC 9R14, 15 GB, Linux 6.1",
-        "files": [{"path": f"data-{task}.csv", "bytes": 1_115_394, "sha256": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"}],
+        "files": [{"path": f"data-{task}.csv", "bytes": 1_115_394, "sha256": "86c4e6aa9db7c042" * 4}],
     }  # fmt: skip
     metrics, timings = _course(rng, _METRIC[task]["name"])
     return Records(f"runs-{task}", config, metrics, timings, _result(task, rng) if finished else {})
@@ -82,7 +82,8 @@ def _course(rng: np.random.Generator, metric: str) -> tuple[list[dict[str, Any]]
 
 def _result(task: str, rng: np.random.Generator) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "format_version": 1, "task": task, "split": "Validation: `valid.csv` (2,001 sequences); test: `test.csv` (2,077 sequences).",
+        "format_version": 1, "task": task,
+        "split": "Validation: `valid.csv` (2,001 sequences); test: `test.csv` (2,077 sequences).",
         "warnings": ["14 rows of `data.csv` are identical to rows of `test.csv`; they were left out of the training part"],
         "metric": _METRIC[task], "scored_on": "test",
         "parts": {
@@ -91,7 +92,7 @@ def _result(task: str, rng: np.random.Generator) -> dict[str, Any]:
             "test": {"sequences": 2077, "steps": 25_097, "shortest": 1, "longest": 81},
         },
         "model": {
-            "description": "bidirectional GRU, 1 layer of 128 units in each direction, word embeddings of 128 with characters for unknown words",
+            "description": "bidirectional GRU, 1 layer of 128 units in each direction, word embeddings of 128",
             "parameters": 1_234_567, "backend": "native/avx512",
         },
         "training": {
@@ -102,8 +103,17 @@ def _result(task: str, rng: np.random.Generator) -> dict[str, Any]:
     return {**result, **_TASKS[task](rng)}
 
 
-def _baseline(name: str, description: str, parameters: int, seconds: float, order: str | None, **scores: float) -> dict[str, Any]:
-    return {"name": name, "description": description, "parameters": parameters, "seconds": seconds, "order": order, "scores": scores}
+def _baseline(
+    name: str, description: str, parameters: int, seconds: float, order: str | None, **scores: float
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "description": description,
+        "parameters": parameters,
+        "seconds": seconds,
+        "order": order,
+        "scores": scores,
+    }
 
 
 def _classes(names: list[str], matrix: np.ndarray) -> list[dict[str, Any]]:
@@ -124,41 +134,63 @@ def _classify(rng: np.random.Generator) -> dict[str, Any]:
     matrix = confusion(rng, len(GENRES))
     return {
         "understood": "classify `text` into `genre` (8 classes), one step a word; `--tokens char` for characters",
-        "headline": "A GRU gets 0.624 of 2,077 test sequences right; the best baseline, TF-IDF of characters, 0.634: the model does not beat it.",
+        "headline": "A GRU gets 0.624 of 2,077 test sequences right; the best baseline, TF-IDF of characters, 0.634: "
+        "the model does not beat it.",
         "beats_baselines": False,
-        "scores": {"valid": {"accuracy": 0.6312, "macro_f1": 0.5822, "log_loss": 1.0312}, "test": {"accuracy": 0.6241, "macro_f1": 0.5789, "log_loss": 1.041}},
+        "scores": {
+            "valid": {"accuracy": 0.6312, "macro_f1": 0.5822, "log_loss": 1.0312},
+            "test": {"accuracy": 0.6241, "macro_f1": 0.5789, "log_loss": 1.041},
+        },
         "baselines": [
-            _baseline("majority", "always the most frequent class", 7, 0.01, "blind", accuracy=0.2129, macro_f1=0.0439, log_loss=1.902),
-            _baseline("bag of words", "mean of word embeddings, one layer", 812_040, 9.3, "blind", accuracy=0.6013, macro_f1=0.551, log_loss=1.12),
-            _baseline("TF-IDF of words", "1- and 2-grams, logistic regression", 1_480_328, 6.1, "window", accuracy=0.617, macro_f1=0.571, log_loss=1.09),
-            _baseline("TF-IDF of characters", "1- to 5-grams, logistic regression", 5_120_664, 21.7, "window", accuracy=0.6341, macro_f1=0.59),
+            _baseline("majority", "always the most frequent class", 7, 0.01, "blind", accuracy=0.2129, macro_f1=0.0439),
+            _baseline("bag of words", "mean of word embeddings", 812_040, 9.3, "blind", accuracy=0.6013, log_loss=1.12),
+            _baseline("TF-IDF of words", "1- and 2-grams, logistic", 1_480_328, 6.1, "window", accuracy=0.617, log_loss=1.09),
+            _baseline("TF-IDF of characters", "1- to 5-grams, logistic", 5_120_664, 21.7, "window", accuracy=0.6341),
         ],
         "details": {
             "classes": GENRES, "confusion": matrix.tolist(), "per_class": _classes(GENRES, matrix),
             "worst": [
-                {"origin": "genre-test.csv row 17", "input": "Thanks again for everything, and please call me when you are back in Houston.",
+                {"origin": "genre-test.csv row 17", "input": "Thanks again for everything, and please call me.",
                  "truth": "email", "predicted": "weblog", "probability": 0.9812},
-                {"origin": "genre-test.csv row 1,204", "input": "It was a great place until they changed the owner!!!", "truth": "newsgroup",
-                 "predicted": "reviews", "probability": 0.9777},
+                {"origin": "genre-test.csv row 1,204", "input": "It was great until they changed the owner!!!",
+                 "truth": "newsgroup", "predicted": "reviews", "probability": 0.9777},
             ],
         },
     }  # fmt: skip
 
 
 def _tag(rng: np.random.Generator) -> dict[str, Any]:
-    tags = ["NOUN", "PUNCT", "VERB", "PRON", "ADP", "DET", "PROPN", "ADJ", "AUX", "ADV", "CCONJ", "PART", "NUM", "SCONJ", "X", "INTJ", "SYM"]
-    words = "Google is a nice search engine , isn't it ?".split()
+    tags = [
+        "NOUN",
+        "PUNCT",
+        "VERB",
+        "PRON",
+        "ADP",
+        "DET",
+        "PROPN",
+        "ADJ",
+        "AUX",
+        "ADV",
+        "CCONJ",
+        "PART",
+        "NUM",
+        "SCONJ",
+        "X",
+        "INTJ",
+        "SYM",
+    ]
+    words = ["Google", "is", "a", "nice", "search", "engine", ",", "isn't", "it", "?"]
     truth = ["PROPN", "AUX", "DET", "ADJ", "NOUN", "NOUN", "PUNCT", "AUX", "PRON", "PUNCT"]
     predicted = [*truth[:4], "VERB", *truth[5:7], "ADV", *truth[8:]]
     return {
         "understood": "tag each `form` with `upos` (17 tags)",
-        "headline": "A GRU gets 0.952 of 25,097 test words right, ahead of the best baseline, the most frequent tag with 0.862.",
+        "headline": "A GRU gets 0.952 of 25,097 test words right, the best baseline, most frequent tag, 0.862.",
         "beats_baselines": True,
         "scores": {"valid": {"accuracy": 0.9533}, "test": {"accuracy": 0.9519, "accuracy_unknown": 0.842, "macro_f1": 0.901}},
-        "baselines": [_baseline("most frequent tag", "of each word; NOUN for unknown ones", 19_676, 0.2, "blind", accuracy=0.862, accuracy_unknown=0.31)],
+        "baselines": [_baseline("most frequent tag", "of each word", 19_676, 0.2, "blind", accuracy=0.862)],
         "details": {
             "per_tag": _classes(tags, confusion(rng, 17)), "accuracy_unknown": 0.842, "span_f1": None,
-            "confused": [{"truth": "NOUN", "predicted": "PROPN", "count": 131}, {"truth": "PROPN", "predicted": "NOUN", "count": 119}],
+            "confused": [{"truth": "NOUN", "predicted": "PROPN", "count": 9}, {"truth": "X", "predicted": "NOUN", "count": 2}],
             "worst": [{"origin": "ewt-test.tsv sentence 12", "words": words, "truth": truth, "predicted": predicted}] * 2,
         },
     }  # fmt: skip
@@ -192,15 +224,16 @@ def _forecast(rng: np.random.Generator) -> dict[str, Any]:
         width = 14 + 2.2 * np.arange(12)
         return {
             "series": "Passengers", "times": [f"{month}-01T00:00:00" for month in months[end - 36 : end + 12]],
-            "past": level[end - 36 : end].tolist(), "truth": truth.tolist(), "median": median.tolist(), "lower": (median - width).tolist(),
-            "upper": (median + width).tolist(), "seasonal_naive": level[end - 12 : end].tolist(),
+            "past": level[end - 36 : end].tolist(), "truth": truth.tolist(), "median": median.tolist(),
+            "lower": (median - width).tolist(), "upper": (median + width).tolist(),
+            "seasonal_naive": level[end - 12 : end].tolist(),
         }  # fmt: skip
 
     return {
-        "understood": "forecast `passengers`, every month, 12 months ahead from the last 36; `--horizon` and `--window` overrule",
+        "understood": "forecast `passengers`, every month, 12 months ahead from the last 36; `--horizon` overrules",
         "headline": "A GRU forecasts 12 months ahead with an RMSE of 41.3; the best baseline, seasonal-naive, with 50.7.",
         "beats_baselines": True,
-        "scores": {"valid": {"rmse": 31.2}, "test": {"rmse": 41.3, "mae": 33.1, "mase": 1.09, "smape": 8.123, "coverage": 0.913}},
+        "scores": {"valid": {"rmse": 31.2}, "test": {"rmse": 41.3, "mae": 33.1, "mase": 1.09, "coverage": 0.913}},
         "baselines": [
             _baseline("persistence", "the last value", 0, 0.0, None, rmse=103.0, mae=81.2, mase=2.7, smape=20.1),
             _baseline("seasonal-naive", "the value a season ago", 0, 0.0, None, rmse=50.7, mae=46.9, mase=1.55, smape=11.0),
@@ -211,25 +244,29 @@ def _forecast(rng: np.random.Generator) -> dict[str, Any]:
                 "model": (25 + 1.5 * np.arange(12)).tolist(), "seasonal-naive": (46 + rng.normal(0, 2, 12)).tolist(),
                 "persistence": (30 + 40 * np.sin(np.pi * np.arange(1, 13) / 12) + 3 * np.arange(12)).tolist(),
             },
-            "examples": [example(84), example(96), example(108), example(120)], "coverage": 0.913, "level": 0.9, "worst": [example(108), example(96)],
+            "examples": [example(84), example(96), example(108), example(120)], "worst": [example(108), example(96)],
+            "coverage": 0.913, "level": 0.9,
         },
     }  # fmt: skip
 
 
 def _lm(rng: np.random.Generator) -> dict[str, Any]:
     text = "KING RICHARD:\nWhat say'st thou now? my lord, I do beseech\nThe gentle heavens to bear thee from my sight.\n"
-    sample = "First Citizen:\nHe shall be so; and, being well, I think\nThe world that hath no tongue to speak of it.\n\nSICINIUS:\nAy, sir.\n"
+    sample = "First Citizen:\nHe shall be so; and, being well, I think\nThe world that hath no tongue.\n\nSICINIUS:\nAy, sir.\n"
     return {
         "understood": "a language model of characters (65), documents are files",
         "headline": "A GRU needs 1.527 nats a character on validation data; the best baseline, 5-grams, 1.79.",
         "beats_baselines": True, "scored_on": "valid",
         "scores": {"valid": {"nats_per_character": 1.527, "bits_per_character": 2.203, "perplexity": 4.604}},
         "baselines": [
-            _baseline("unigram", "how frequent each character is", 65, 0.1, "blind", nats_per_character=3.35, bits_per_character=4.83),
-            _baseline("5-grams", "Kneser-Ney", 402_118, 4.4, "window", nats_per_character=1.79, bits_per_character=2.58),
+            _baseline("unigram", "how frequent each is", 65, 0.1, "blind", nats_per_character=3.35),
+            _baseline("5-grams", "Kneser-Ney", 402_118, 4.4, "window", nats_per_character=1.79),
         ],
         "details": {
-            "samples": [{"prompt": "", "temperature": 0.8, "text": sample * 2}, {"prompt": "ROMEO:", "temperature": 0.5, "text": "\n" + sample}],
+            "samples": [
+                {"prompt": "", "temperature": 0.8, "text": sample * 2},
+                {"prompt": "ROMEO:", "temperature": 0.5, "text": "\n" + sample},
+            ],
             "surprising": [{"text": text, "nats": rng.gamma(1, 1.6, len(text)).tolist(), "tokens": list(text)}],
         },
     }  # fmt: skip

@@ -98,6 +98,7 @@ def test_labels_sort_as_people_do() -> None:
     assert natural(["9" * 5000 + "a", "1a"]) == ["1a", "9" * 5000 + "a"]
 
 
+@settings(deadline=None)
 @given(st.lists(TEXT))
 def test_labels_round_trip(names: list[str]) -> None:
     labels = Labels.fit(names)
@@ -132,6 +133,7 @@ def test_vocabulary_keeps_the_frequent_and_breaks_ties_by_alphabet() -> None:
     assert vocabulary.encode([]).shape == (0,)
 
 
+@settings(deadline=None)
 @given(st.lists(TEXT), TEXT)
 def test_characters_round_trip(pieces: list[str], other: str) -> None:
     codec = Characters.fit(pieces)
@@ -159,6 +161,7 @@ def test_characters_end_and_unknown() -> None:
 PAIRS = BytePairs.fit(["to be or not to be, that is the question. "] * 20, 280)
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_byte_pairs_round_trip(text: str) -> None:
     ids = PAIRS.encode(text)
@@ -229,6 +232,7 @@ def test_words(text: str, expected: list[str]) -> None:
     assert words(text) == expected
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_words_leave_out_nothing_but_space(text: str) -> None:
     assert "".join(words(text)) == "".join(text.split())
@@ -253,6 +257,7 @@ def test_a_word_is_found_as_written_or_in_lower_case() -> None:
     assert features.vocabulary.decode(ids) == ["Bill", "bill", "bill", "run", "<unknown>", "<unknown>"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), unique=True), st.sampled_from([1, 7, 2**15]))
 def test_features_belong_to_the_word_alone(chosen: list[str], buckets: int) -> None:
     features = WordFeatures.fit([], buckets=buckets)
@@ -294,7 +299,7 @@ def test_features_do_not_change_between_versions() -> None:
 # Numbers
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     st.integers(0, 2**32 - 1), st.lists(st.integers(0, 6), min_size=1, max_size=6), st.floats(-1e6, 1e6), st.floats(1e-3, 1e6)
 )

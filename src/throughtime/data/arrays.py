@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from throughtime.data.columns import listed
 from throughtime.data.long import describe
-from throughtime.data.missing import Policy, settle, warning
+from throughtime.data.missing import Policy, done, settle
 from throughtime.data.records import Dataset, Sequences
 from throughtime.errors import DataError
 from throughtime.settings import Settings
@@ -59,16 +59,13 @@ def read_npz(path: Path, settings: Settings, with_target: bool) -> Dataset:
     lengths = _lengths(arrays.get("lengths"), path)
     X = arrays[inputs]
     split = _cut(X, lengths, inputs, path)
-    y = None
-    if target is not None:
-        y = arrays[target]
-        if len(y) != len(split) or y.ndim > 1:
-            y = _cut(y, [len(steps) for steps in split] if len(y) == sum(map(len, split)) else lengths, target, path)
-    kind, steps, features = "numeric", *_numeric(split, f"{path}: {inputs}")
+    steps, features = _numeric(split, f"{path}: {inputs}")
     values, missing = _settled(steps, settings.data.missing, f"{path}: {inputs}")
-    step_counts = [len(array) for array in values]
-    named: Literal["classify", "tag", "regress"] | None = None if task == "auto" else task  # type: ignore[assignment]
-    targets = None if y is None else _targets(y, kind, step_counts, named, f"{path}: {target}")
+    counts = [len(array) for array in values]
+    targets = None
+    if target is not None:
+        y = _per_sequence(arrays[target], counts, lengths, target, path)
+        targets = _targets(y, counts, None if task == "auto" else task, f"{path}: {target}")
     found = _task(targets) if task == "auto" else task
     content = Sequences(
         "numeric",
@@ -85,7 +82,7 @@ def read_npz(path: Path, settings: Settings, with_target: bool) -> Dataset:
     guessed = {"task": found} if task == "auto" else {}
     guessed |= {"target": target} if settings.data.target is None and target else {}
     sentence = f"{describe(content, found, target)}, {path.name}; overrule with --task, --target"
-    return Dataset(found, content, sentence, guessed, warnings + warning(missing, settings.data.missing), [path])
+    return Dataset(found, content, sentence, guessed, warnings + done(missing, "missing number", settings.data.missing), [path])
 
 
 def sequences_of(
@@ -151,7 +148,7 @@ def sequences_of(
         y = _elements(y, "y")
         if len(y) != len(inputs):
             raise DataError(f"y holds {len(y):,} targets for {len(inputs):,} sequences; expected one for each")
-    targets = None if y is None else _targets(y, kind, counts, task, "y")
+    targets = None if y is None else _targets(y, counts, task, "y")
     if groups is not None:
         groups = [str(group) for group in _elements(groups, "groups")]
         if len(groups) != len(inputs):
@@ -164,31 +161,34 @@ def sequences_of(
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Everything in the file."""
     try:
-        archive = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise DataError(
+                    f"{path}: is one .npy array; expected an .npz file with X and y: numpy.savez(path, X=..., y=...)"
+                )
+            with archive:
+                return {name: _array(archive, name, path) for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
+    except DataError:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path}: cannot be read as .npz ({str(error).partition('.')[0][:80]}); write it with numpy.savez"
-        ) from None
-    if isinstance(archive, np.ndarray):
-        raise DataError(f"{path}: is one .npy array; expected an .npz file with X and y: numpy.savez(path, X=..., y=...)")
-    arrays = {}
-    with archive:
-        for name in archive.files:
-            try:
-                arrays[name] = archive[name]
-            except ValueError as error:
-                if "pickle" not in str(error):
-                    raise DataError(f"{path}: the array {name!r} is damaged; write the file again") from None
-                raise DataError(
-                    f"{path}: the array {name!r} holds pickled objects, which are not read, since they can run code; give "
-                    "X as [sum of T, F] with "
-                    "an array of lengths, and labels as str: y.astype(str)"
-                ) from None
-            except (OSError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError):
-                raise DataError(f"{path}: the array {name!r} is damaged; write the file again") from None
-    return arrays
+        reason = str(error).partition(".")[0][:80]
+        raise DataError(f"{path}: cannot be read as .npz ({reason}); write it with numpy.savez") from None
+
+
+def _array(archive: Any, name: str, path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = archive[name]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+        if "pickle" in str(error):
+            raise DataError(
+                f"{path}: the array {name!r} holds pickled objects, which are not read, since they can run code; give X as "
+                "[sum of T, F] with an array of lengths, and labels as str: y.astype(str)"
+            ) from None
+        raise DataError(f"{path}: the array {name!r} is damaged; write the file again") from None
+    return array
 
 
 def _lengths(lengths: NDArray[Any] | None, path: Path) -> list[int] | None:
@@ -219,6 +219,21 @@ def _cut(array: NDArray[Any], lengths: list[int] | None, name: str, path: Path) 
             f"{where} does not fit {len(lengths):,} lengths of at most {max(lengths):,} that add up to {sum(lengths):,}"
         )
     return [steps[:length] for steps, length in zip(array, lengths, strict=True)]
+
+
+def _per_sequence(y: NDArray[Any], counts: list[int], lengths: list[int] | None, name: str, path: Path) -> list[Any]:
+    """The targets, one for each sequence, or an array of those of its steps."""
+    if y.ndim == 1 and len(y) == len(counts):
+        return list(y)
+    if y.ndim == 1 and len(y) == sum(counts):
+        return np.split(y, np.cumsum(counts)[:-1])
+    if y.ndim == 2 and len(y) == len(counts):
+        return _cut(y, lengths, name, path)
+    raise DataError(
+        f"{path}: the array {name!r} has the shape {y.shape}, but there are {len(counts):,} sequences with "
+        f"{sum(counts):,} steps; "
+        "expected a target for each sequence or for each step"
+    )
 
 
 def _elements(values: Any, name: str) -> list[Any]:
@@ -311,7 +326,7 @@ def _settled(arrays: list[NDArray[np.float64]], policy: Policy, name: str) -> tu
     return np.split(values, starts[1:-1]), count
 
 
-def _targets(y: Sequence[Any], kind: str, counts: list[int] | None, task: str | None, name: str) -> Any:
+def _targets(y: Sequence[Any], counts: list[int] | None, task: str | None, name: str) -> Any:
     """Class names or numbers, of the sequences or of their steps."""
     by_step = [not isinstance(value, str | bytes) and hasattr(value, "__len__") for value in y]
     if counts is not None and all(by_step) and all(len(value) == 1 for value in y) and any(count != 1 for count in counts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from throughtime.data.columns import place, row_number
+from throughtime.data.files import plural
 from throughtime.data.frequency import at, infer, positions
-from throughtime.data.missing import MEND, Policy
+from throughtime.data.missing import MEND, Policy, done
 from throughtime.data.records import Frequency, Panel, Series
 from throughtime.data.times import show
 from throughtime.errors import DataError
@@ -86,14 +88,14 @@ def lay_out(rows: Rows, policy: Policy, source: Path) -> tuple[Panel, list[str]]
     order = np.lexsort((rows.times, rows.codes))
     _refuse_doubles(rows, order, source)
     warnings = []
-    moved = np.count_nonzero(np.diff(rows.row[order])[np.diff(rows.codes[order]) == 0] < 0)
+    moved = int(np.count_nonzero(np.diff(rows.row[order])[np.diff(rows.codes[order]) == 0] < 0))
     if moved:
-        warnings.append(f"the rows were not in the order of time ({moved:,} step{'s' * (moved > 1)} back); they were sorted")
+        warnings.append(f"the rows were not in the order of time ({plural(moved, 'step')} back); they were sorted")
     bounds = np.searchsorted(rows.codes[order], np.arange(len(rows.ids) + 1))
     counts = _Counts()
     series: list[Series] = []
     frequency: Frequency | None = None
-    for code, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for code, (start, stop) in enumerate(pairwise(bounds)):
         chosen = _trimmed(rows, order[start:stop], rows.ids[code], counts, source)
         own = infer(rows.times[chosen])
         if frequency is not None and own != frequency:
@@ -128,7 +130,7 @@ def _trimmed(rows: Rows, chosen: NDArray[np.int64], name: str, counts: _Counts, 
     present = np.flatnonzero(~np.isnan(rows.values[chosen]))
     if len(present) < FEWEST:
         raise DataError(
-            f"{source}: series {name!r} has {len(present)} value{'s' * (len(present) != 1)}, expected {FEWEST} at least; "
+            f"{source}: series {name!r} has {plural(len(present), 'value')}, expected {FEWEST} at least; "
             "leave it out, or add more of its past"
         )
     first, end = int(present[0]), int(present[-1]) + 1
@@ -220,14 +222,13 @@ def _gaps(
         of = f" of series {name!r}" if len(rows.ids) > 1 else ""
         days = (times.astype("M8[D]").astype(np.int64) + 3) % 7 if times.dtype.kind == "M" else np.zeros(1)
         if frequency.unit == "D" and days.max() < 5:
-            mend = "there are no weekends in it: name a column that counts the trading days with --time, or use --missing "
-                   "interpolate"
+            mend = "weekends are left out: name a column that counts the days with --time, or use --missing interpolate"
         else:
             mend = MEND.replace("it", "them")
         raise DataError(
             f"{source}: the step after {show(times[jumps[0]])}{of} is missing, where the steps go on {frequency}; "
             f"{absent:,} steps are missing "
-            f"in {len(jumps):,} gap{'s' * (len(jumps) > 1)}; {mend}"
+            f"in {plural(len(jumps), 'gap')}; {mend}"
         )
     counts.gaps += len(jumps)
     counts.absent += absent
@@ -281,14 +282,9 @@ def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _warnings(counts: _Counts, policy: Policy, many: int) -> list[str]:
-    done = "interpolated" if policy == "interpolate" else "left missing, and shown to the model as such"
-    lines = []
-    if counts.absent:
-        lines.append(f"{counts.absent:,} missing steps in {counts.gaps:,} gaps were {done}")
-    if counts.blank:
-        lines.append(f"{counts.blank:,} missing values were {done}")
-    if counts.covariates:
-        lines.append(f"{counts.covariates:,} missing values of covariates were interpolated")
+    lines = done(counts.absent, "missing step", policy, f" in {plural(counts.gaps, 'gap')}")
+    lines += done(counts.blank, "missing value", policy)
+    lines += done(counts.covariates, "missing value", "interpolate", " of covariates")
     for number, what in ((counts.early, "before the first value"), (counts.late, "after the last value")):
         if number:
             lines.append(f"the blank rows {what} were left out, in {number:,} of {many:,} series")

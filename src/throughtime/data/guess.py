@@ -98,8 +98,11 @@ def guess_roles(table: Table, settings: Settings, with_target: bool) -> Roles:
         )
     group = data.group if data.group in table.columns else None
     taken = [name for name in (column, split, group) if name]
-    if data.target == column:
-        raise DataError(f"{table.path}: column {column!r} is to be both input and target; name another with --target")
+    roles = [name for name in (*taken, data.target) if name]
+    if twice := next((name for name in roles if roles.count(name) > 1), None):
+        raise DataError(
+            f"{table.path}: column {twice!r} is given two parts to play; input, target, split and group must differ"
+        )
     target = data.target if data.target in table.columns else None
     if data.target is None and data.task != "lm":
         target = _target(sample, taken)
@@ -154,7 +157,7 @@ def _kind(
 
 def _text(sample: pl.DataFrame, cells: dict[str, pl.Series], sure: bool) -> str | None:
     """The column of the text: by its name, else the one of the most words; if one need not be sure, of the longest cells."""
-    if name := named(sample.select(cells), TEXTS):
+    if name := named(sample.select(list(cells)), TEXTS):
         return name
     scores = {}
     for name, column in cells.items():

@@ -48,7 +48,7 @@ def looks_like_series(frame: pl.DataFrame) -> bool:
     Example:
         >>> looks_like_series(pl.DataFrame({"Date": ["1949-01", "1949-02"], "Passengers": [112, 118]}))
         True
-        >>> looks_like_series(pl.DataFrame({"id": [1, 1, 2], "step": [0, 1, 0], "x": [0.1, 0.2, 0.3], "label": ["a", "a", "b"]}))
+        >>> looks_like_series(pl.DataFrame({"id": [1, 1, 2], "step": [0, 1, 0], "x": [1, 2, 3], "label": ["a", "a", "b"]}))
         False
     """
     if len(frame) == 0:

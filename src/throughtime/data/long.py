@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from throughtime.data.columns import (
     codes_of,
     find,
     guess,
+    guess_split,
     is_number,
     listed,
     numbers,
@@ -22,7 +24,8 @@ from throughtime.data.columns import (
     place,
     row_number,
 )
-from throughtime.data.missing import settle, warning
+from throughtime.data.files import plural
+from throughtime.data.missing import done, settle
 from throughtime.data.records import Dataset, Sequences
 from throughtime.data.times import times_of
 from throughtime.errors import DataError
@@ -65,6 +68,8 @@ def read_long(frame: pl.DataFrame, source: Path, settings: Settings, with_target
     if not with_target and data.target not in frame.columns:
         given.pop("target", None)
     taken = {name: find(frame, column, name, source) for name, column in given.items()}
+    if "split_column" not in taken and (split := guess_split(frame, [*taken.values(), *data.features])):
+        taken["split_column"] = split
     key = (
         find(frame, data.id, "id", source)
         if data.id is not None
@@ -79,11 +84,12 @@ def read_long(frame: pl.DataFrame, source: Path, settings: Settings, with_target
     features, warnings = _features(frame, [key, time, target, *taken.values()], data.features, source)
     values = np.column_stack([numbers(frame[name], source) for name in features])[order]
     row = np.arange(len(frame))[order]
-    values, missing = settle(
+    settled, missing = settle(
         values, codes[order], data.missing, lambda step, feature: place(source, row[step], features[feature])
     )
     cuts = np.flatnonzero(np.diff(codes[order])) + 1
-    task, targets = ("classify" if data.task == "auto" else data.task), None
+    task: str = "classify" if data.task == "auto" else data.task
+    targets = None
     if target is not None:
         task, targets = _targets(frame[target], codes, names, order, cuts, data.task, with_target, source)
     elif task not in ("classify", "tag", "regress"):
@@ -93,7 +99,7 @@ def read_long(frame: pl.DataFrame, source: Path, settings: Settings, with_target
     }
     content = Sequences(
         "numeric",
-        np.split(values, cuts),
+        np.split(settled, cuts),
         targets,
         [f"{source.name} {key} {name}" for name in names],
         once["group"].cast(pl.String).fill_null("").to_list() if "group" in once else None,
@@ -102,11 +108,12 @@ def read_long(frame: pl.DataFrame, source: Path, settings: Settings, with_target
         target or "target",
     )
     resolved = {"task": task, "id": key, "time": time, "target": target, "features": tuple(features)}
+    resolved["split_column"] = taken.get("split_column")
     guessed = {
         name: value for name, value in resolved.items() if value is not None and getattr(data, name) in (None, "auto", ())
     }
     sentence = _sentence(content, task, key, time, target, source)
-    return Dataset(task, content, sentence, guessed, warnings + warning(missing, data.missing), [source])
+    return Dataset(task, content, sentence, guessed, warnings + done(missing, "missing number", data.missing), [source])
 
 
 def describe(content: Sequences, task: str, target: str | None) -> str:
@@ -124,11 +131,9 @@ def describe(content: Sequences, task: str, target: str | None) -> str:
     kinds = ""
     if content.targets is not None and task != "regress":
         many = len({name for tags in content.targets for name in (tags if task == "tag" else (tags,))})
-        kinds = (
-            f" ({many:,} {'class' if task == 'classify' else 'tag'}{'' if many == 1 else 'es' if task == 'classify' else 's'})"
-        )
-    many = len(content.features)
-    return f"{verb} `{target or 'target'}`{kinds}: {len(lengths):,} of {size} steps, {many:,} feature{'s' * (many != 1)}"
+        kinds = f" ({plural(many, 'class', 'classes') if task == 'classify' else plural(many, 'tag')})"
+    what = f"`{target}`" if target else f"their {'target' if task == 'regress' else 'label'}"
+    return f"{verb} {what}{kinds}: {len(lengths):,} of {size} steps, {plural(len(content.features), 'feature')}"
 
 
 def classes_or_numbers(column: pl.Series, task: str, source: Path) -> list[str] | NDArray[np.float64]:
@@ -269,7 +274,7 @@ def _targets(
     labels = classes_or_numbers(sorted_column, task, source)
     if isinstance(labels, list):
         bounds = [0, *cuts.tolist(), len(labels)]
-        return "tag", [labels[start:stop] for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+        return "tag", [labels[start:stop] for start, stop in pairwise(bounds)]
     return "regress", np.split(labels, cuts)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from throughtime.data.files import plural
 from throughtime.errors import DataError
 
 Policy = Literal["error", "interpolate", "mask"]
@@ -82,9 +83,14 @@ def _interpolate(
     values[holes, column] = low * (1 - share) + high * share
 
 
-def warning(count: int, policy: Policy) -> list[str]:
-    """What the user is told about it: one line, or none."""
+def done(count: int, noun: str, policy: Policy, where: str = "") -> list[str]:
+    """What the user is told of ``count`` things that were missing: one line, or none.
+
+    Example:
+        >>> done(1, "missing number", "interpolate")
+        ['1 missing number was interpolated']
+    """
     if count == 0:
         return []
-    done = "interpolated" if policy == "interpolate" else "left missing, and shown to the model as such"
-    return [f"{count:,} missing number{' was' if count == 1 else 's were'} {done}"]
+    what = "interpolated" if policy == "interpolate" else "left missing, and shown to the model as such"
+    return [f"{plural(count, noun)}{where} {'was' if count == 1 else 'were'} {what}"]

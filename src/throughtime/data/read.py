@@ -37,7 +37,7 @@ _ELSEWHERE = {
 
 
 def read(path: Path, settings: Settings, *, with_target: bool = True) -> Dataset:
-    """Read data of any form that is known, and say how it was understood.
+    r"""Read data of any form that is known, and say how it was understood.
 
     Args:
         path: a file or a folder.
@@ -54,7 +54,7 @@ def read(path: Path, settings: Settings, *, with_target: bool = True) -> Dataset
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     path = Path(folder, "reviews.csv")
-        ...     _ = path.write_text("text,label\\nvery good,yes\\nnot at all good,no\\n")
+        ...     _ = path.write_text("text,label\nvery good,yes\nnot at all good,no\n")
         ...     read(path, Settings()).sentence
         'classify `text` into `label` (2 classes), 2 rows of reviews.csv; overrule with --task, --text, --target'
     """
@@ -91,17 +91,13 @@ def _read_file(path: Path, settings: Settings, with_target: bool) -> Dataset:
     columns = bool(data.text or data.path or data.id or data.time or data.features or data.split_column or data.group)
     if suffix in tablefile.SUFFIXES and not (suffix in (".tsv", ".tab") and _is_tagged(path, settings, columns)):
         return read_table(path, settings, with_target=with_target)
-    if (
-        suffix in TEXT
-        and not with_target
-        and data.task in ("classify", "regress")
-        or (data.task == "tag" and not _is_tagged(path, settings, columns) and not with_target)
-    ):
+    plain = suffix in TEXT and not with_target
+    if plain and (data.task in ("classify", "regress") or (data.task == "tag" and not _is_tagged(path, settings, columns))):
         return read_unlabelled(path, settings)
     if data.task == "lm":
         _refuse_columns(path, settings)
         return read_text(path, settings)
-    if suffix in tagged.SUFFIXES or _is_tagged(path, settings, columns):
+    if data.task == "tag" or suffix in tagged.SUFFIXES or _is_tagged(path, settings, columns):
         if data.task not in ("auto", "tag"):
             raise DataError(
                 f"{path} holds words with a tag each, which --task {data.task} does not take; leave --task out, or give tag"
@@ -114,12 +110,9 @@ def _read_file(path: Path, settings: Settings, with_target: bool) -> Dataset:
     if suffix in TEXT and data.task == "auto":
         return read_text(path, settings)
     if suffix in TEXT:
-        expected = (
-            "a table with columns"
-            if data.task != "tag"
-            else "a word and its tag in each line, and blank lines between sentences"
+        raise DataError(
+            f"{path} is plain text, which has no labels for --task {data.task}; give a table with columns, or --task lm"
         )
-        raise DataError(f"{path} is plain text, which has no labels for --task {data.task}; expected {expected}, or --task lm")
     raise DataError(f"{path}: {suffix or 'a file without suffix'} is none of {FORMS}; --task lm learns to write like any text")
 
 
@@ -160,9 +153,7 @@ def _read_folder(path: Path, settings: Settings, with_target: bool) -> Dataset:
             )
         return read_class_folder(path, settings)
     if data.task != "auto":
-        raise DataError(
-            f"{path} is a folder of .txt files, which --task {data.task} does not take; expected a table, or a file of tagged words"
-        )
+        raise DataError(f"{path} is a folder of .txt files, which --task {data.task} does not take; give a table, or one file")
     return read_text(path, settings)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from throughtime.data.columns import PARTS, listed
+from throughtime.data.files import plural
 from throughtime.data.records import Dataset, Sequences
 from throughtime.errors import DataError
 from throughtime.settings import Settings
@@ -81,9 +82,8 @@ def read_sound_folder(path: Path, settings: Settings, with_target: bool) -> Data
         parts=[PARTS[names[0].lower()] for names in inside] if divided else None,
         target_name="folder",
     )
-    kinds = "" if classes is None else f" ({len(set(classes)):,} class{'es' * (len(set(classes)) != 1)})"
-    sentence = f"classify sounds by their folder{kinds}: {len(files):,} files in {path.name or path}; overrule with "
-               "--task, or give a table"
+    kinds = "" if classes is None else f" ({plural(len(set(classes)), 'class', 'classes')})"
+    sentence = f"classify sounds by their folder{kinds}: {len(files):,} files in {path.name or path}; overrule with a table"
     resolved = {"task": "classify"} if settings.data.task == "auto" else {}
     return Dataset("classify", content, sentence, resolved, warnings, files)
 

@@ -8,20 +8,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from glob import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from throughtime.data.columns import BLANK, row_number
-from throughtime.data.files import check_text, existing, nearest, plural, shown, start_of
+from throughtime.data.files import check_text, existing, nearest, plural, shown, start_of, text_blocks
 from throughtime.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".pq", ".jsonl", ".ndjson")
 SAMPLE = 10_000
+ROW = "\0row"
+"""The column of row numbers; no text file can have a column of that name."""
 
 
 @dataclass
@@ -34,6 +39,8 @@ class Table:
         columns: their names, in the order of the file.
         separator: between the cells of a CSV file.
         quote: around cells that hold the separator; ``None`` where a quote is a character like any other.
+        quoted: whether there are quotes around or in cells. Such a file is read by the standard library, since polars loses
+            rows without a word where a cell has a quote within it.
     """
 
     path: Path
@@ -41,6 +48,7 @@ class Table:
     columns: list[str] = field(default_factory=list)
     separator: str = ","
     quote: str | None = '"'
+    quoted: bool = False
 
     def require(self, name: str, flag: str) -> str:
         """The name, if it is that of a column.
@@ -63,10 +71,10 @@ class Table:
 
     def sample(self) -> pl.DataFrame:
         """The first rows, with numbers where a column holds nothing else; enough to guess from."""
-        return typed(self._read(None, SAMPLE).drop("row"))
+        return typed(self._read(None, SAMPLE).drop(ROW))
 
     def cells(self, columns: Sequence[str]) -> pl.DataFrame:
-        """These columns as they are written (``String``, null where blank), and ``row``: the number of each row, from 0.
+        """These columns as they are written (``String``, null where blank), and `ROW`: the number of each row, from 0.
 
         Raises:
             DataError: a row with another number of cells than the header, a quote that does not end, a cell that is a list.
@@ -86,33 +94,31 @@ class Table:
         Raises:
             DataError: as `cells`.
         """
-        return typed(self._read(None, None).drop("row"))
+        return typed(self._read(None, None).drop(ROW))
 
     def _read(self, columns: Sequence[str] | None, rows: int | None) -> pl.DataFrame:
-        """Columns (all if not given) of the first rows (all if not given), blank lines left out, and ``row``."""
+        """Columns (all if not given) of the first rows (all if not given), blank lines left out, and `ROW`."""
         wanted = self.columns if columns is None else list(dict.fromkeys(columns))
-        # A row that is too short shows as a null in the last column, so that one is always read.
+        if self.quoted:
+            return self._plainly(wanted, rows)
+        # A line that is too short shows as a null in the last column, so that one is always read.
         read = list(dict.fromkeys([*wanted, self.columns[-1]])) if self.kind == "csv" else wanted
         try:
             frame = self._scan(columns is None, rows).select(read).collect(engine="streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
             if self.kind == "parquet":
                 raise DataError(f"{self.path} is damaged: {_first_line(error)}; write it anew") from None
-            frame = self._plainly(rows).select(read)
-        if "row" in read:  # a column of the user's has the name
-            return frame
-        frame = frame.with_row_index("row")
-        if self.kind == "csv" and rows is None and frame[self.columns[-1]].null_count():
-            blank = [index - 1 for index, (_, fields) in enumerate(_records(self)) if not fields]
-            frame = frame.filter(~pl.col("row").is_in(blank)) if blank else frame
-        return frame.select("row", *wanted)
+            return self._plainly(wanted, rows)
+        if self.kind == "csv" and frame[self.columns[-1]].null_count():
+            return self._plainly(wanted, rows)
+        return frame.select(wanted).with_row_index(ROW)
 
     def _scan(self, infer: bool, rows: int | None) -> pl.LazyFrame:
         if self.kind == "parquet":
             frame = pl.scan_parquet(self.path, glob=False)
             return frame if rows is None else frame.head(rows)
         if self.kind == "jsonl":
-            return pl.scan_ndjson(self.path, infer_schema_length=None, n_rows=rows)
+            return pl.scan_ndjson(escape(str(self.path)), infer_schema_length=None, n_rows=rows)
         return pl.scan_csv(
             self.path,
             separator=self.separator,
@@ -124,23 +130,28 @@ class Table:
             with_column_names=lambda _: self.columns,
         )
 
-    def _plainly(self, rows: int | None) -> pl.DataFrame:
-        """Read by the standard library, which is slower, more lenient with quotes, and knows the line of what is wrong.
+    def _plainly(self, columns: Sequence[str], rows: int | None) -> pl.DataFrame:
+        """As `_read`, by the standard library: slower, but it knows blank lines, and the line of what is wrong.
 
         Raises:
             DataError: with the line that is at fault.
         """
+        numbers: list[int] = []
+        cells: list[list[str | None]] = [[] for _ in columns]
         if self.kind == "jsonl":
-            objects = [value for _, value in _objects(self.path)][:rows]
-            return pl.DataFrame({name: [_cell(value.get(name)) for value in objects] for name in self.columns})
-        cells: list[list[str]] = []
-        for index, (_, fields) in enumerate(_records(self)):
-            if index > 0:
-                cells.append(fields or [""] * len(self.columns))
-            if index == rows:
-                break
-        frame = pl.DataFrame(cells, schema=dict.fromkeys(self.columns, pl.String), orient="row")
-        return frame.with_columns(pl.all().replace({"": None}))
+            for number, (_, value) in enumerate(islice(_objects(self.path), rows)):
+                numbers.append(number)
+                for cell, name in zip(cells, columns, strict=True):
+                    cell.append(_cell(value.get(name)))
+        else:
+            places = [self.columns.index(name) for name in columns]
+            for number, (_, fields) in enumerate(islice(_records(self), 1, rows and rows + 1)):
+                if fields:
+                    numbers.append(number)
+                    for cell, place in zip(cells, places, strict=True):
+                        cell.append(fields[place] or None)
+        found = {name: pl.Series(name, cell, dtype=pl.String) for name, cell in zip(columns, cells, strict=True)}
+        return pl.DataFrame({ROW: pl.Series(numbers, dtype=pl.UInt32), **found})
 
 
 def open_table(path: Path) -> Table:
@@ -168,21 +179,21 @@ def open_table(path: Path) -> Table:
         first = next((value for _, value in _objects(path)), {})
         names = dict.fromkeys(first)
         try:
-            names |= dict.fromkeys(pl.scan_ndjson(path, infer_schema_length=None).collect_schema().names())
+            names |= dict.fromkeys(pl.scan_ndjson(escape(str(path)), infer_schema_length=None).collect_schema().names())
         except pl.exceptions.PolarsError:
             names |= dict.fromkeys(name for _, value in _objects(path) for name in value)
         table.columns, rows = list(names), len(first)
     else:
-        check_text(path)
+        quotes = sum(block.count(b'"') for block in text_blocks(path))
         start = start_of(path)
         if "\r" in start and "\n" not in start:
             raise DataError(f"{path}: its lines end in CR alone, as on old Macintoshes; convert it with tr '\\r' '\\n'")
         separator, quote = sniff(start, "\t" if suffix in (".tsv", ".tab") else ",")
-        table = Table(path, "csv", [], separator, quote)
+        table = Table(path, "csv", [], separator, quote, quotes > 0 and quote is not None)
         records = _records(table)
         table.columns = [name.strip() for name in next(records)[1]]
         _check_header(table, start)
-        rows = sum(1 for _, (_, fields) in zip(range(SAMPLE), records, strict=False) if fields)
+        rows = sum(bool(fields) for _, fields in islice(records, SAMPLE))
     if not table.columns or not rows:
         raise DataError(f"{path} holds a header and no rows" if table.columns else f"{path} has no columns")
     return table
@@ -209,7 +220,7 @@ def sniff(start: str, usual: str) -> tuple[str, str | None]:
             with _long_cells():
                 widths = [len(fields) for fields in reader if fields]
             if widths and widths[0] > 1:
-                score = (sum(width == widths[0] for width in widths) / len(start.splitlines()), widths[0])
+                score = (sum(width == widths[0] for width in widths) / len(widths), widths[0])
                 if score > best:
                     best, found = score, (separator, quote)
     return found
@@ -248,7 +259,7 @@ def _check_header(table: Table, start: str) -> None:
     with _long_cells():
         rows = [fields for fields in list(reader)[1:] if len(fields) == len(names)]
     reason = ""
-    if all(name[:1].isdigit() or name[:1] == "-" for name in names):
+    if all(re.match(r"-?\.?\d", name) for name in names):
         reason = f"it begins with {shown(names[0])}"
     for index, name in enumerate(names):
         if name.lower().endswith((".wav", ".flac")) or len(name) > 80 or name.count(" ") > 7:

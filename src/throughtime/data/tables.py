@@ -15,7 +15,7 @@ from throughtime.data.columns import PARTS, listed, row_number
 from throughtime.data.files import Origins, existing, nearest, plural, shown
 from throughtime.data.guess import Roles, guess_roles
 from throughtime.data.records import Dataset, Sequences
-from throughtime.data.tablefile import Table, open_table
+from throughtime.data.tablefile import ROW, Table, open_table
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
@@ -81,11 +81,11 @@ class _Reader:
                     f"{plural(blank, 'row')} of {len(inputs):,} have no text in `{roles.input}`: sequences of length 0"
                 )
         task, targets = self._targets(warnings)
-        if repeated := len(self.cells) - self.cells.drop("row").n_unique():
+        if repeated := len(self.cells) - self.cells.n_unique(subset=[name for name in (roles.input, roles.target) if name]):
             warnings.append(
                 f"{plural(repeated, 'row')} of {len(self.cells):,} repeat an earlier one; repeated rows stay in one part"
             )
-        origins = self.cells["row"].to_numpy().astype(np.int64) + row_number(self.table.path, 0)
+        origins = self.cells[ROW].to_numpy().astype(np.int64) + row_number(self.table.path, 0)
         content = Sequences(
             "sound" if roles.kind == "sound" else "text",
             inputs,
@@ -151,7 +151,7 @@ class _Reader:
         paths = [folder / cell for cell in self._full(name, "--path")]
         for index, path in enumerate(paths):
             if not path.is_file():
-                place = self.table.place(int(self.cells["row"][index]), name)
+                place = self.table.place(int(self.cells[ROW][index]), name)
                 try:
                     existing(path)
                 except DataError as error:
@@ -165,7 +165,7 @@ class _Reader:
         cells = self._full(name, "--split-column")
         for index, cell in enumerate(cells):
             if cell.lower() not in PARTS:
-                place = self.table.place(int(self.cells["row"][index]), name)
+                place = self.table.place(int(self.cells[ROW][index]), name)
                 near = nearest(cell.lower(), ["train", "valid", "test"])
                 raise DataError(f"{place}: {shown(cell)}, expected train, valid (or validation, val, dev) or test; {near}")
         return [PARTS[cell.lower()] for cell in cells]
@@ -183,7 +183,7 @@ class _Reader:
 
     def _place(self, bad: pl.Series, name: str) -> str:
         """Where the first bad cell is."""
-        return self.table.place(int(self.cells["row"][int(bad.arg_max() or 0)]), name)
+        return self.table.place(int(self.cells[ROW][int(bad.arg_max() or 0)]), name)
 
     def _sentence(self, task: str, targets: Any) -> str:
         roles = self.roles

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from throughtime.data.files import Origins, check_text, nearest, plural, shown, start_of
+from throughtime.data.files import Origins, check_text, nearest, plural, shown
 from throughtime.data.records import Dataset, Sequences
 from throughtime.errors import DataError
 from throughtime.settings import Settings
@@ -38,23 +38,26 @@ def looks_tagged(start: str) -> bool:
         return False
     separator = "\t" if "\t" in filled[0] else None
     rows = [line.split(separator) for line in filled]
+    width, tags = len(rows[0]), {row[-1] for row in rows}
+    alike = sum(len(row) == width for row in rows) >= 0.9 * len(rows)
+    texts = sum(row[0].count(" ") for row in rows) > len(rows) / 2
     # Without tabs, two words a line may be verse: tags come again and again, the ends of lines do not.
-    tags = {row[-1] for row in rows}
-    return (
-        len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows) and (separator == "\t" or len(tags) <= len(rows) / 2)
-    )
+    return width > 1 and alike and not texts and (separator == "\t" or start.startswith(DOCSTART) or len(tags) <= len(rows) / 2)
 
 
 def read_tagged(path: Path, settings: Settings, *, with_target: bool = True) -> Dataset:
     """Sentences as lists of words, and the tag of each word.
 
     Args:
-        path: CoNLL-U (ten columns; comments, multiword tokens and empty nodes are passed over), or columns parted by tabs or blanks, the word first.
-        settings: ``target`` chooses the column of the tag: by name in CoNLL-U (``UPOS`` if not given), else by number from 1 (the last if not given).
+        path: CoNLL-U (ten columns; comments, multiword tokens and empty nodes are passed over), or columns parted by tabs or
+            blanks, the word first.
+        settings: ``target`` chooses the column of the tag: by name in CoNLL-U (``UPOS`` if not given), else by number from 1
+            (the last if not given).
         with_target: whether there must be tags; without, a file may have words alone.
 
     Raises:
-        DataError: a line of another number of columns than the first, a blank word or tag, a column that is not there, no sentence.
+        DataError: a line of another number of columns than the first, a blank word or tag, a column that is not there, or no
+            sentence.
     """
     check_text(path)
     layout = _layout(path, settings.data.target, with_target)

@@ -1,4 +1,4 @@
-"""Plain text: files to learn the writing of, folders with a class each, and unlabelled lines to predict. Large files stay on disk."""
+"""Plain text: files to learn the writing of, folders with a class each, unlabelled lines. Large files stay on disk."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_text(path: Path, settings: Settings) -> Dataset:
     inputs, origins, carriage = slices(paths, documents, path)
     if carriage and documents == "file":
         warnings.append(
-            f"{plural(carriage, 'file')} of {len(paths):,} end lines with CR LF, so CR is one of the characters; dos2unix takes it out"
+            f"{plural(carriage, 'file')} of {len(paths):,} end lines with CR LF, and CR is learned too; dos2unix takes it out"
         )
     if documents == "line" and (repeated := len(inputs) - _different_lines(paths)) > 0:
         warnings.append(f"{plural(repeated, 'line')} of {len(inputs):,} repeat an earlier one; repeated lines stay in one part")
@@ -107,11 +107,9 @@ def read_class_folder(path: Path, settings: Settings) -> Dataset:
         warnings.append(f"{plural(repeated, 'file')} of {len(texts):,} repeat an earlier one; repeated texts stay in one part")
     names = [str(file.relative_to(path)) for file in below]
     origins = Origins(names, "", np.zeros(len(names), dtype=np.int64), np.arange(len(names), dtype=np.int32))
-    sentence = (
-        f"classify the texts of {path.name} by their folder ({plural(len(set(targets)), 'class', 'classes')}), {plural(len(texts), 'file')}"
-        + (", divided by folder into parts" if parts else "")
-        + "; overrule with --task lm, which learns to write like them"
-    )
+    many = f"{plural(len(set(targets)), 'class', 'classes')}), {plural(len(texts), 'file')}"
+    divided = ", divided by folder into parts" if parts else ""
+    sentence = f"classify the texts of {path.name} by their folder ({many}{divided}; overrule with --task lm"
     content = Sequences("text", texts, targets, origins, parts=parts, target_name="folder")
     resolved = {"task": "classify"} if settings.data.task == "auto" else {}
     return Dataset("classify", content, sentence, resolved, warnings, below)
@@ -176,7 +174,8 @@ def _lines(
         count: the lines before.
 
     Returns:
-        Per line its first byte, the byte after its last (CR LF left out) and its number; where the next line begins; and the lines so far.
+        Per line its first byte, the byte after its last (CR LF left out) and its number; where the next line begins; the lines
+        so far.
     """
     content = np.frombuffer(block, dtype=np.uint8)
     ends = np.flatnonzero(content[1:] == ord("\n"))
@@ -205,7 +204,9 @@ def _text_files(folder: Path, warnings: list[str]) -> list[Path]:
     if empty:
         warnings.append(f"{plural(empty, 'empty file')} in {folder} passed over")
     if others:
-        warnings.append(f"{plural(len(others), 'file')} in {folder} passed over as no UTF-8 text; the first: {others[0][1]}")
+        warnings.append(
+            f"{plural(len(others), 'file')} in {folder} passed over as no UTF-8 text; the first: {others[0][1].split(';')[0]}"
+        )
     return kept
 
 

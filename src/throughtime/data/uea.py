@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from throughtime.data.columns import BLANK, listed
+from throughtime.data.files import plural
 from throughtime.data.long import describe
-from throughtime.data.missing import settle, warning
+from throughtime.data.missing import done, settle
 from throughtime.data.records import Dataset, Sequences
 from throughtime.errors import DataError
 from throughtime.settings import Settings
@@ -87,7 +88,7 @@ def read_uea(path: Path, settings: Settings, with_target: bool) -> Dataset:
     )
     sentence = f"{describe(content, task, None)}, {path.name}; overrule with --task"
     resolved = {"task": task} if settings.data.task == "auto" else {}
-    return Dataset(task, content, sentence, resolved, warning(missing, settings.data.missing), [path])
+    return Dataset(task, content, sentence, resolved, done(missing, "missing number", settings.data.missing), [path])
 
 
 def _read_header(lines: Iterator[tuple[int, str]], path: Path) -> _Header:
@@ -142,7 +143,7 @@ def _read_cases(
             header.dimensions = len(fields)
         if len(fields) != header.dimensions:
             raise DataError(
-                f"{path}: line {number:,} has {len(fields)} dimension{'s' * (len(fields) != 1)}"
+                f"{path}: line {number:,} has {plural(len(fields), 'dimension')}"
                 f"{' and a label' if header.has_target else ''}, expected {header.dimensions}; dimensions are divided by colons"
             )
         read = _stamped if header.stamped else _plain

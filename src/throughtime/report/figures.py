@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from typing import Any
 
 from throughtime.report.formats import number
@@ -177,7 +178,9 @@ def figure(
     )
 
 
-def curves(evaluations: Sequence[dict[str, Any]], notes: Sequence[dict[str, Any]], metric: str, label: str, best: int | None) -> list[Figure]:
+def curves(
+    evaluations: Sequence[dict[str, Any]], notes: Sequence[dict[str, Any]], metric: str, label: str, best: int | None
+) -> list[Figure]:
     """The course of training: loss, metric and rate against the updates.
 
     Args:
@@ -212,7 +215,9 @@ def curves(evaluations: Sequence[dict[str, Any]], notes: Sequence[dict[str, Any]
     if metric not in ("", "loss"):
         drawings.append(drawn(label, [Curve("validation", updates, [score.get(metric) for score in scores], "model")]))
     drawings.append(
-        drawn("Learning rate", [Curve("rate", updates, [line.get("rate") for line in evaluations], "plain")], log=True, mark=False)
+        drawn(
+            "Learning rate", [Curve("rate", updates, [line.get("rate") for line in evaluations], "plain")], log=True, mark=False
+        )
     )
     return [drawing for drawing in drawings if drawing is not None]
 
@@ -248,15 +253,21 @@ def forecast(example: dict[str, Any], level: Any) -> Figure | None:
 def per_step(errors: dict[str, Numbers]) -> Figure | None:
     """The mean absolute error at each step ahead, of the model and the baselines."""
     others = [name for name in errors if name != "model"]
-    looks = ["other dashed", "third", "plain", "fourth dashed"]
-    lines = [Curve(name, range(1, len(errors[name]) + 1), errors[name], look) for name, look in zip(others, looks, strict=False)]
+    looks = cycle(["other dashed", "third", "plain", "fourth dashed"])
+    lines = [
+        Curve(name, range(1, len(errors[name]) + 1), errors[name], look) for name, look in zip(others, looks, strict=False)
+    ]
     lines += [Curve("model", range(1, len(errors["model"]) + 1), errors["model"], "model")] if "model" in errors else []
-    return figure("MAE by steps ahead", lines, x_label="steps ahead", alt=f"Mean absolute error by steps ahead of {', '.join(errors)}.")
+    return figure(
+        "MAE by steps ahead", lines, x_label="steps ahead", alt=f"Mean absolute error by steps ahead of {', '.join(errors)}."
+    )
 
 
 def scatter(truth: Numbers, predicted: Numbers, limit: int = 1500) -> tuple[Figure | None, int]:
     """Predicted against true numbers with the diagonal; of many, evenly chosen ones. Also how many are drawn."""
-    pairs = [(x, y) for x, y in zip(truth, predicted, strict=False) if x is not None and y is not None and _finite([x, y]) == [x, y]]
+    pairs = [
+        (x, y) for x, y in zip(truth, predicted, strict=False) if x is not None and y is not None and _finite([x, y]) == [x, y]
+    ]
     chosen = pairs if len(pairs) <= limit else [pairs[i * len(pairs) // limit] for i in range(limit)]
     both = [value for pair in chosen for value in pair]
     ends = [min(both), max(both)] if both else []
@@ -293,7 +304,7 @@ def _ticks(axis: Axis, count: int) -> list[tuple[float, str]]:
     """Round values on an axis, about so many, and how they are written."""
     if axis.log:
         powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
-        factors = (1, 2, 5) if len(powers) <= 3 else (1,)
+        factors = (1, 2, 5) if axis.high < 200 * axis.low else (1,)
         every = max(1, -(-len(powers) // 6))
         round_values = [factor * 10.0**power for power in powers[::every] for factor in factors]
         return [(value, f"{value:,.6g}") for value in round_values if axis.low <= value <= axis.high]
@@ -359,4 +370,8 @@ def _path(points: Sequence[tuple[float, float | None]], at: Callable[[float, flo
 def _outline(band: Band, at: Callable[[float, float], tuple[float, float]]) -> str:
     known = [(x, a, b) for x, a, b in zip(band.x, band.lower, band.upper, strict=False) if a is not None and b is not None]
     known = [point for point in known if _finite(point) == list(point)]
-    return _path([(x, b) for x, _, b in known], at) + "".join("L{} {}".format(*at(x, a)) for x, a, _ in reversed(known)) if known else ""
+    return (
+        _path([(x, b) for x, _, b in known], at) + "".join("L{} {}".format(*at(x, a)) for x, a, _ in reversed(known))
+        if known
+        else ""
+    )

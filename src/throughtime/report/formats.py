@@ -73,13 +73,15 @@ def duration(seconds: Any) -> str:
     """A time.
 
     Example:
-        >>> duration(0.0123), duration(14.23), duration(95), duration(7260), duration(None)
-        ('12 ms', '14.2 s', '1 min 35 s', '2 h 1 min', '–')
+        >>> duration(0.0), duration(0.0123), duration(14.23), duration(95), duration(7260), duration(None)
+        ('below 1 ms', '12 ms', '14.2 s', '1 min 35 s', '2 h 1 min', '–')
     """
     if not isinstance(seconds, int | float) or not math.isfinite(seconds):
         return number(seconds)
+    if seconds < 0.001:
+        return "below 1 ms"
     if seconds < 0.9995:
-        return f"{seconds * 1e3:.2g} ms" if seconds * 1e3 < 9.95 else f"{seconds * 1e3:.0f} ms"
+        return f"{seconds * 1e3:.0f} ms"
     if seconds < 59.95:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -149,11 +151,17 @@ def toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
     """
     # A JSON string is a TOML string, but for the one control character that JSON leaves alone.
     used = {
-        section: {key: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for key, value in values.items() if _used(value)}
+        section: {
+            key: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            for key, value in values.items()
+            if _used(value)
+        }
         for section, values in settings.items()
     }
     return "\n".join(
-        f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in values.items()) for section, values in used.items() if values
+        f"[{section}]\n" + "".join(f"{key} = {value}\n" for key, value in values.items())
+        for section, values in used.items()
+        if values
     )
 
 

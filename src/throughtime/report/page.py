@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,17 @@ def render(records: Records) -> str:
         >>> "not finished" in page, "<script" in page
         (True, False)
     """
-    result, config = records.result, records.config
+    result, config = _known(records.result), records.config
     details = result.get("details") or {}
     metric = result.get("metric") or {}
     evaluations = records.evaluations
     best = (result.get("training") or {}).get("best_update")
     if best is None:
         best = max((line["update"] for line in evaluations if line.get("best")), default=None)
-    watched = str(metric.get("name") or next((key for line in evaluations for key in line.get("valid") or {} if key != "loss"), ""))
+    watched = str(
+        metric.get("name") or next((key for line in evaluations for key in line.get("valid") or {} if key != "loss"), "")
+    )
+    label = formats.capital(metric.get("label") or formats.name(watched))
     return _templates().get_template("page.html.jinja").render(
         records=records,
         config=config,
@@ -80,7 +84,7 @@ def render(records: Records) -> str:
         verdict={True: "good", False: "poor"}.get(result.get("beats_baselines"), "open"),
         task=str(result.get("task") or ((config.get("settings") or {}).get("data") or {}).get("task") or ""),
         scoreboard=_scoreboard(result),
-        curves=figures.curves(evaluations, records.notes, watched, formats.capital(metric.get("label") or formats.name(watched)), best),
+        curves=figures.curves(evaluations, records.notes, watched, label, best),
         best=best,
         **_task(details),
         settings=_settings(config),
@@ -90,6 +94,7 @@ def render(records: Records) -> str:
     )  # fmt: skip
 
 
+@cache
 def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -98,7 +103,16 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         undefined=ChainableUndefined,  # an optional record that is missing shows nothing
     )
-    for function in (formats.name, formats.capital, formats.number, formats.duration, formats.size, formats.short, formats.code, formats.setting):
+    for function in (
+        formats.name,
+        formats.capital,
+        formats.number,
+        formats.duration,
+        formats.size,
+        formats.short,
+        formats.code,
+        formats.setting,
+    ):
         environment.filters[function.__name__] = function
     return environment
 
@@ -167,7 +181,7 @@ def _drawn(plots: Sequence[figures.Figure | None]) -> list[figures.Figure]:
 
 def _confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> dict[str, Any] | None:
     """The confusion of the most frequent classes: per cell the count, and its share of the row."""
-    if not matrix:
+    if not matrix or len(classes) != len(matrix):
         return None
     support = [sum(row) for row in matrix]
     kept = sorted(sorted(range(len(matrix)), key=lambda i: -support[i])[:CLASSES])
@@ -175,7 +189,9 @@ def _confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> dict[
         {
             "name": classes[i],
             "support": support[i],
-            "cells": [(classes[j], matrix[i][j], round(matrix[i][j] / support[i], 3) if support[i] else 0, i == j) for j in kept],
+            "cells": [
+                (classes[j], matrix[i][j], round(matrix[i][j] / support[i], 3) if support[i] else 0, i == j) for j in kept
+            ],
         }
         for i in kept
     ]
@@ -190,7 +206,12 @@ def _surprising(texts: Sequence[Mapping[str, Any]]) -> list[list[tuple[str, floa
         tokens = list(zip(text.get("tokens") or str(text.get("text", "")), text.get("nats") or [], strict=False))[:left]
         left -= len(tokens)
         if tokens:
-            shown.append([(str(token), nats, sum(nats >= level for level in SURPRISE) if _is_number(nats) else 0) for token, nats in tokens])
+            shown.append(
+                [
+                    (str(token), nats, sum(nats >= level for level in SURPRISE) if _is_number(nats) else 0)
+                    for token, nats in tokens
+                ]
+            )
     return shown
 
 
@@ -217,6 +238,13 @@ def _settings(config: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         if rows:
             sections[section] = rows
     return sections
+
+
+def _known(value: Any) -> Any:
+    """The same without the keys that hold nothing: null is as good as missing."""
+    if isinstance(value, Mapping):
+        return {key: _known(inner) for key, inner in value.items() if inner is not None}
+    return [_known(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _is_number(value: Any) -> bool:

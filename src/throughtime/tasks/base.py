@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from throughtime.settings import Settings
+from throughtime.tasks.baselines import Baseline
 
 State = Any
 """What a recurrent network carries from window to window: a tensor, a pair of them, or nothing."""
@@ -87,7 +90,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Baseline:
+class BaselineScore:
     """What a simple method scores on the same data.
 
     Attributes:
@@ -95,8 +98,9 @@ class Baseline:
         description: what it does, in a line.
         parameters: numbers it learned.
         seconds: fitting and scoring.
-        scores: as the task's own.
+        scores: as the task's own; empty if the method cannot be used on this data.
         order: ``blind`` if it cannot see the order of the steps, ``window`` if it sees some of it.
+        problem: why it cannot be used; empty if it can.
     """
 
     name: str
@@ -105,6 +109,23 @@ class Baseline:
     seconds: float
     scores: dict[str, float]
     order: str | None = None
+    problem: str = ""
+
+
+def scored(method: Baseline, score: Callable[[], dict[str, float]]) -> BaselineScore:
+    """Fit and score a simple method, with the clock running.
+
+    Args:
+        method: the method.
+        score: fits it and returns its scores; a :class:`ValueError` says that it cannot be used on this data.
+    """
+    started = time.monotonic()
+    try:
+        scores, problem = score(), ""
+    except ValueError as error:
+        scores, problem = {}, str(error)
+    parameters = method.parameters if scores else 0
+    return BaselineScore(method.name, method.description, parameters, time.monotonic() - started, scores, method.order, problem)
 
 
 class Task(ABC):
@@ -173,7 +194,7 @@ class Task(ABC):
         """Scores of a network on an encoded part; ``final`` asks for the exact ones where those take longer."""
 
     @abstractmethod
-    def baselines(self, train: Any, scored: Any) -> list[Baseline]:
+    def baselines(self, train: Any, scored: Any) -> list[BaselineScore]:
         """What simple methods score: fitted on ``train``, scored on ``scored``, both as they were read."""
 
     @abstractmethod

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,8 @@ from torch import Tensor
 from throughtime.data.batches import Ragged, in_order_of_length, shuffled_by_length
 from throughtime.data.records import Sequences, TextSlices
 from throughtime.errors import DataError
-from throughtime.tasks.base import Baseline, Batch, Feed, Metric, State, Task
+from throughtime.tasks.base import BaselineScore, Batch, Feed, Metric, State, Task, scored
+from throughtime.tasks.baselines import lm
 from throughtime.tasks.metrics import language
 from throughtime.tasks.networks import StepNetwork, Tokens
 from throughtime.transforms import BytePairs, Characters
@@ -147,7 +148,7 @@ class LanguageModelling(Task):
             clip=1.0,
             batch=32 if long else 64,
             bptt=64,
-            epochs=int(np.clip(8_000_000 // tokens, 2, 20)),
+            epochs=int(np.clip(6_000_000 // tokens, 2, 10)),
             patience=10,
         )
         if self.settings.model.bidirectional:
@@ -231,21 +232,17 @@ class LanguageModelling(Task):
                 places = text.offsets[rows][None] + start + 1 + np.arange(len(targets))[:, None]
                 yield places[inside], values.view_as(targets).cpu().numpy()[inside]
 
-    def baselines(self, train: Sequences, scored: Sequences) -> list[Baseline]:
+    def baselines(self, train: Sequences, test: Sequences) -> list[BaselineScore]:
         """Unigrams and n-grams."""
-        from throughtime.tasks.baselines.lm import NGram, Unigram
+        learn, score = self.encode(train), self.encode(test)
 
-        learn, score = self.encode(train), self.encode(scored)
-        order = 6 if self.settings.data.tokens == "char" else 3
-        found = []
-        for method in (Unigram(self.codec.size, self.codec.end), NGram(self.codec.size, self.codec.end, order)):
-            started = time.monotonic()
+        def measure(method: lm.Unigram | lm.NGram) -> dict[str, float]:
             method.fit(_token_documents(learn))
             nats = float(method.nats(_token_documents(score)).sum())
-            scores = language(nats, len(score.stream) - 1, score.characters, len(score.lengths)).scores()
-            seconds, order_seen = time.monotonic() - started, "blind" if isinstance(method, Unigram) else "window"
-            found.append(Baseline(method.name, method.description, method.parameters, seconds, scores, order_seen))
-        return found
+            return language(nats, len(score.stream) - 1, score.characters, len(score.lengths)).scores()
+
+        methods = lm.suited(str(self.settings.data.tokens), self.codec.size, self.codec.end)
+        return [scored(method, partial(measure, method)) for method in methods]
 
     def details(self, network: torch.nn.Module, part: Sequences, encoded: EncodedText) -> dict[str, Any]:
         """Text that the network writes, and passages of the part with what each token cost it."""

@@ -41,6 +41,7 @@ class Place:
         loss_sum: of the losses since the last evaluation.
         loss_count: how many these were.
         best: the best validation score so far.
+        best_loss: the validation loss there.
         best_update: where it was.
         waited: evaluations since then.
         rollbacks: the updates at which the loss was no number.
@@ -55,6 +56,7 @@ class Place:
     loss_sum: float = 0.0
     loss_count: int = 0
     best: float | None = None
+    best_loss: float | None = None
     best_update: int = 0
     waited: int = 0
     rollbacks: list[int] = field(default_factory=list)
@@ -227,10 +229,12 @@ class Trainer:
         started = time.monotonic()
         scores = evaluate(self.task, self.network, self.valid)
         self._evaluation_seconds = time.monotonic() - started
-        score = scores[monitor.name]
-        best = math.isfinite(score) and monitor.better(score, place.best)
+        score, loss = scores[monitor.name], scores["loss"]
+        # Few validation sequences give many ties, of accuracy above all: the loss tells them apart.
+        tied = score == place.best and place.best_loss is not None and loss < place.best_loss
+        best = math.isfinite(score) and (monitor.better(score, place.best) or tied)
         if best:
-            place.best, place.best_update, place.waited = score, place.update, 0
+            place.best, place.best_loss, place.best_update, place.waited = score, loss, place.update, 0
         elif place.update:
             place.waited += 1
         if best or not self.best:

@@ -87,7 +87,8 @@ class SeasonalNaive(_Forecast):
             raise ValueError(f"seasonal-naive needs windows of at least a season, {self.season} steps, not {past.shape[1]}")
 
     def _forecast(self, past: Windows) -> Windows:
-        return np.take(past, past.shape[1] - self.season + np.arange(self._horizon) % self.season, axis=1)
+        places = past.shape[1] - self.season + np.arange(self._horizon) % self.season
+        return np.asarray(past[:, places])
 
 
 class Drift(_Forecast):
@@ -107,7 +108,7 @@ class Drift(_Forecast):
 
     def _forecast(self, past: Windows) -> Windows:
         slope = (past[:, -1:] - past[:, :1]) / max(past.shape[1] - 1, 1)
-        return past[:, -1:] + slope * np.arange(1, self._horizon + 1)
+        return np.asarray(past[:, -1:] + slope * np.arange(1, self._horizon + 1))
 
 
 class WindowRidge(_Forecast):

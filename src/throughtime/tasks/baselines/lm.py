@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,8 @@ class _Counting(Baseline):
         Raises:
             ValueError: nothing to count, or a token outside 0 to V - 1.
         """
-        stream = next(self._streams(documents, _COUNTED), np.empty(0, dtype=np.int64))[: _COUNTED + 1]
+        first = next(self._streams((document[:_COUNTED] for document in documents), _COUNTED), np.empty(0))
+        stream = first[: _COUNTED + 1].astype(np.int64)
         counted = int((stream < self._size).sum())
         if not counted:
             raise ValueError(f"{self.name} needs at least one token to count")
@@ -67,25 +68,28 @@ class _Counting(Baseline):
         """
         scores = []
         for stream in self._streams(documents, _AT_ONCE):
-            for first in range(0, len(stream), _AT_ONCE):
-                before = min(self._reach, first)
-                piece = stream[first - before : first + _AT_ONCE].astype(np.int64)
+            for begin in range(0, len(stream), _AT_ONCE):
+                before = min(self._reach, begin)
+                piece = stream[begin - before : begin + _AT_ONCE].astype(np.int64)
                 scores.append(-np.log(self._probabilities(piece)[before:][piece[before:] < self._size]))
         return np.concatenate(scores) if scores else np.empty(0)
 
-    def _streams(self, documents: Sequence[Tokens], about: int) -> Iterator[Ids]:
-        """Whole documents behind each other, each after a token V where it starts; about so many tokens at a time, or more."""
+    def _streams(self, documents: Iterable[Tokens], about: int) -> Iterator[NDArray[np.int32]]:
+        """Whole documents behind each other, each after a token V where it starts; about so many tokens at a time."""
         parts: list[Tokens] = []
-        length, last = 0, len(documents) - 1
+        length = 0
+        start, end = np.array([self._size]), np.array([] if self._end is None else [self._end])
         for number, document in enumerate(documents):
             if len(document) and not (document.min() >= 0 and document.max() < self._size):
                 found = f"{document.min()} to {document.max()}"
                 raise ValueError(f"document {number} holds tokens {found}, expected 0 to {self._size - 1}")
-            parts += [np.array([self._size]), document, np.array([] if self._end is None else [self._end], dtype=np.int64)]
-            length += len(document) + 2
-            if length >= about or number == last:
-                yield np.concatenate(parts).astype(np.int64)
+            parts += [start, document, end]
+            length += len(document)
+            if length >= about:
+                yield np.concatenate(parts, dtype=np.int32, casting="unsafe")
                 parts, length = [], 0
+        if parts:
+            yield np.concatenate(parts, dtype=np.int32, casting="unsafe")
 
     def _count(self, stream: Ids) -> None:
         raise NotImplementedError

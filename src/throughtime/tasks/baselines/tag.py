@@ -203,4 +203,4 @@ def suited(kind: Kind) -> list[MostFrequentTag | WordWindow | StepAlone]:
         >>> [baseline.name for baseline in suited("words")]
         ['most frequent tag', 'window of words']
     """
-    return [MostFrequentTag(), WordWindow()] if kind in ("text", "words") else [StepAlone()]
+    return [MostFrequentTag(), WordWindow()] if kind == "words" else [StepAlone()]

@@ -1,0 +1,425 @@
+"""Forecasting: the next values of time series, with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from throughtime.data.records import Frequency, Panel
+from throughtime.data.split_panel import PanelPart
+from throughtime.data.times import show
+from throughtime.errors import DataError
+from throughtime.settings import ModelSettings
+from throughtime.tasks.base import BaselineScore, Batch, Feed, Metric, State, Task, scored
+from throughtime.tasks.baselines import forecast
+from throughtime.tasks.metrics import forecasting
+from throughtime.tasks.networks import recurrent_part
+from throughtime.tasks.windows import Layout, PanelWindows, Windows, covariates
+from throughtime.transforms import Scaler
+from throughtime.transforms.calendar import calendar_width
+
+LEVEL = 0.9
+"""The share of values that an interval is meant to hold."""
+_SCORED_WINDOWS = 256
+_EPOCH_WINDOWS = 8192
+_EXAMPLES = 4
+_DAY = {"s": 86400, "min": 1440, "h": 24}
+
+
+@dataclass
+class WindowBatch(Batch):
+    """Windows as tensors: features ``[W + H, B, D]``, scaled past ``[B, W]`` and future ``[B, H]``."""
+
+    features: Tensor
+    past: Tensor
+    future: Tensor
+
+
+class ForecastNetwork(nn.Module):
+    """Recurrent layers over past and future steps, on top of a linear forecast from the window.
+
+    The linear part does what a linear model can; the recurrent one learns what is left over, and the intervals.
+
+    Args:
+        settings: of the model.
+        layout: of the windows.
+        width: features of a step.
+        linear: weights ``[H, W]`` and bias ``[H]`` to start from.
+
+    Source: Lai et al. 2018 (LSTNet), arXiv:1703.07015, for the linear part beside the recurrent one.
+    """
+
+    def __init__(self, settings: ModelSettings, layout: Layout, width: int, linear: tuple[NDArray[Any], NDArray[Any]]) -> None:
+        super().__init__()
+        assert settings.dropout is not None
+        self.horizon = layout.horizon
+        self.linear = nn.Linear(layout.window, layout.horizon)
+        self.rnn = recurrent_part(settings, width)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.head = nn.Linear(self.rnn.hidden_size, 3)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.from_numpy(linear[0]))
+            self.linear.bias.copy_(torch.from_numpy(linear[1]))
+            self.head.weight.mul_(0.1)
+            self.head.bias.copy_(torch.tensor([0.0, -1.0, -1.0]))
+
+    def forward(self, features: Tensor, past: Tensor) -> Tensor:
+        """Scaled forecast, lower and upper end, ``[B, H, 3]``."""
+        hidden, _ = self.rnn(features)
+        said = self.head(self.dropout(hidden[-self.horizon :])).transpose(0, 1)
+        middle = self.linear(past) + said[:, :, 0]
+        below, above = nn.functional.softplus(said[:, :, 1]), nn.functional.softplus(said[:, :, 2])
+        return torch.stack([middle, middle - below, middle + above], dim=2)
+
+
+@dataclass(frozen=True)
+class EncodedPanel:
+    """Windows of a part, and the origins to forecast from ``[N, 2]``."""
+
+    windows: PanelWindows
+    origins: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Forecasts in the units of the data.
+
+    Attributes:
+        origins: which series, and how many of its values are past; int64 ``[N, 2]``.
+        value: ``[N, H]``.
+        lower: lower ends of the intervals.
+        upper: upper ends.
+        truth: what came; NaN where not known.
+    """
+
+    origins: NDArray[np.int64]
+    value: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    truth: NDArray[np.float64]
+
+
+class WindowFeed(Feed):
+    """Windows in random order; of very many, a part in each epoch."""
+
+    def __init__(self, encoded: EncodedPanel, batch: int, seed: int) -> None:
+        self.encoded, self.size, self.seed = encoded, batch, seed
+        self.windows = min(len(encoded.origins), _EPOCH_WINDOWS)
+        self._epoch, self._order = -1, np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return -(-self.windows // self.size)
+
+    def batch(self, epoch: int, index: int) -> WindowBatch:
+        """Some windows."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.encoded.origins))[: self.windows]
+        rows = self._order[index * self.size : (index + 1) * self.size]
+        return _tensors(self.encoded.windows.cut(self.encoded.origins[rows]))
+
+
+class Forecast(Task):
+    """The next values of time series; judged by MASE: the mean error over that of repeating the last season."""
+
+    name: ClassVar[str] = "forecast"
+    metric = Metric("mase", "MASE", higher_is_better=False)
+    monitor = Metric("loss", "loss", higher_is_better=False)
+    frequency: Frequency
+    layout: Layout
+    scaler: Scaler
+    ids: list[str]
+    typical: NDArray[np.float64]
+    season_error: NDArray[np.float64]
+    linear: tuple[NDArray[np.float64], NDArray[np.float64]]
+    widen: NDArray[np.float64]
+
+    def prepare(self, train: PanelPart) -> None:
+        """Decide window and horizon, and fit scales and the linear part."""
+        panel = train.panel
+        self.frequency = panel.frequency
+        self.decide(season=panel.frequency.season)
+        season = self.settings.forecast.season
+        assert season
+        self.decide(horizon=max(season, 1))
+        horizon = self.settings.forecast.horizon
+        assert horizon
+        longest = max(len(series) for series in panel.series)
+        day = _DAY.get(panel.frequency.unit, 0) // panel.frequency.count
+        wanted = max(7 * day, 2 * season, horizon) if day else max(2 * season, horizon, 8)
+        self.decide(window=max(1, min(wanted, (longest - horizon) // 2)))
+        window = self.settings.forecast.window
+        assert window
+        lags = {season, *([day, 7 * day] if day else ())}
+        self.layout = Layout(window, horizon, tuple(sorted(lag for lag in lags if 1 < lag <= longest // 2)))
+        self.ids = [series.id for series in panel.series]
+        self.widen = np.zeros((2, horizon))
+        self.typical, self.season_error = self._scales(panel, season)
+        self.scaler = self._scaler(panel)
+        encoded = self.encode(train)
+        if not len(encoded.origins):
+            raise DataError(
+                f"no series has the {window + horizon} training values of one window ({window} past, {horizon} to forecast); "
+                "use a smaller --window or --horizon"
+            )
+        self.linear = self._fit_linear(encoded)
+        self.decide(
+            task="forecast",
+            cell="gru",
+            hidden=64,
+            layers=1,
+            bidirectional=False,
+            dropout=0.2,
+            init="orthogonal",
+            optimizer="AdamW",
+            lr=1e-3,
+            weight_decay=0.01,
+            schedule="cosine",
+            clip=1.0,
+            batch=64,
+            epochs=int(np.clip(80_000 // len(encoded.origins), 10, 100)),
+            patience=10,
+        )
+        if self.settings.model.bidirectional:
+            raise DataError("--bidirectional would let a forecast see the future; leave it out")
+        if self.settings.model.untied:
+            raise DataError("--untied is for sequences that begin at their first step; a window begins anywhere; leave it out")
+
+    def _scales(self, panel: Panel, season: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each series: the smallest scale of a window, and the mean error of repeating the last season."""
+        typical, errors = [], []
+        for series in panel.series:
+            values = series.values
+            spread = float(np.nanstd(values)) if (~np.isnan(values)).any() else 0.0
+            typical.append(0.01 * spread or max(1e-6 * float(np.nanmax(np.abs(values), initial=0.0)), 1e-9))
+            steps = abs(values[season:] - values[:-season]) if season < len(values) else abs(np.diff(values))
+            errors.append(float(np.nanmean(steps)) if (~np.isnan(steps)).any() else np.nan)
+        return np.array(typical), np.array(errors)
+
+    def _scaler(self, panel: Panel) -> Scaler:
+        blocks = [covariates(series, panel, 0) for series in panel.series]
+        names = (*panel.past, *panel.future, *panel.static, *(f"calendar {i}" for i in range(calendar_width(panel.frequency))))
+        return Scaler.fit(blocks, names)
+
+    def _fit_linear(self, encoded: EncodedPanel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Ridge regression from window to future, as weights and bias."""
+        W = self.layout.window
+        windows = encoded.windows.cut(encoded.origins[np.linspace(0, len(encoded.origins) - 1, min(len(encoded.origins), 20_000)).astype(np.int64)])
+        ridge = forecast.WindowRidge()
+        try:
+            ridge.fit(windows.past, windows.future)
+        except ValueError:  # no window with a complete future: start from the last value
+            weights = np.zeros((self.layout.horizon, W))
+            weights[:, -1] = 1
+            return weights, np.zeros(self.layout.horizon)
+        bias = ridge.predict(np.zeros((1, W)))[0]
+        return (ridge.predict(np.eye(W)) - bias).T, bias
+
+    def transforms(self) -> dict[str, Any]:
+        """Everything but the weights."""
+        return {
+            "frequency": dataclasses.asdict(self.frequency),
+            "layout": dataclasses.asdict(self.layout),
+            "scaler": self.scaler.to_json(),
+            "ids": self.ids,
+            "typical": self.typical.tolist(),
+            "season_error": [None if np.isnan(error) else error for error in self.season_error.tolist()],
+            "widen": self.widen.tolist(),
+        }
+
+    def restore(self, transforms: dict[str, Any]) -> None:
+        """As it was; the linear part is among the weights."""
+        self.frequency = Frequency(**transforms["frequency"])
+        layout = transforms["layout"]
+        self.layout = Layout(layout["window"], layout["horizon"], tuple(layout["lags"]))
+        self.scaler, self.ids = Scaler.from_json(transforms["scaler"]), transforms["ids"]
+        self.typical = np.array(transforms["typical"])
+        self.season_error = np.array([np.nan if error is None else error for error in transforms["season_error"]])
+        self.widen = np.array(transforms["widen"])
+        self.linear = np.zeros((self.layout.horizon, self.layout.window)), np.zeros(self.layout.horizon)
+
+    def encode(self, part: PanelPart, *, every: int = 1) -> EncodedPanel:
+        """Windows to learn from, or to score: every origin of the part whose future lies in it."""
+        windows = self.windows(part.panel)
+        first = all(start == 0 for start in part.starts)
+        least = min(self.layout.window, max(len(series) for series in part.panel.series) // 2) if first else 1
+        return EncodedPanel(windows, windows.origins(part.starts, every=every, least=least))
+
+    def windows(self, panel: Panel) -> PanelWindows:
+        """Any windows of series of which some may be new."""
+        number = {name: index for index, name in enumerate(self.ids)}
+        known = []
+        for series in panel.series:
+            block = covariates(series, panel, self.layout.horizon)
+            known.append(np.nan_to_num((block - np.array(self.scaler.mean)) / np.array(self.scaler.scale)).astype(np.float32))
+        fresh, _ = self._scales(panel, 1)
+        typical = np.array([self.typical[number[s.id]] if s.id in number else fresh[i] for i, s in enumerate(panel.series)])
+        return PanelWindows(panel, self.layout, known, typical)
+
+    def network(self) -> ForecastNetwork:
+        """Recurrent layers on top of the linear part."""
+        width = 3 + len(self.layout.lags) + len(self.scaler.features)
+        return ForecastNetwork(self.settings.model, self.layout, width, self.linear)
+
+    def feed(self, encoded: EncodedPanel) -> Feed:
+        """Windows in random order."""
+        assert self.settings.training.batch
+        return WindowFeed(encoded, self.settings.training.batch, self.settings.training.seed)
+
+    def loss(self, network: torch.nn.Module, batch: WindowBatch, state: State) -> tuple[Tensor, State]:
+        """Smooth absolute error of the forecast, and the pinball losses of the ends of the interval."""
+        said, inside = network(batch.features, batch.past), ~torch.isnan(batch.future)
+        truth = batch.future[inside]
+        middle, lower, upper = (said[:, :, i][inside] for i in range(3))
+        tail = (1 - LEVEL) / 2
+        # The ends learn their distance only: they must not pull at the forecast.
+        low, high = middle.detach() - (middle - lower), middle.detach() + (upper - middle)
+        return nn.functional.smooth_l1_loss(middle, truth) + _pinball(truth - low, tail) + _pinball(truth - high, 1 - tail), None
+
+    def evaluate(self, network: torch.nn.Module, encoded: EncodedPanel, *, final: bool = False) -> dict[str, float]:
+        """MAE, RMSE, MASE, sMAPE and coverage."""
+        found = self.forecasts(network, encoded)
+        errors = self._season_errors(encoded)
+        scores = forecasting(found.truth, found.value, errors, found.lower, found.upper).scores()
+        total, count = 0.0, 0
+        for start in range(0, len(encoded.origins), _SCORED_WINDOWS):
+            batch = _tensors(encoded.windows.cut(encoded.origins[start : start + _SCORED_WINDOWS])).to(_device(network))
+            total += self.loss(network, batch, None)[0].item() * batch.sequences
+            count += batch.sequences
+        return {"loss": total / count, **scores}
+
+    def _season_errors(self, encoded: EncodedPanel) -> NDArray[np.float64]:
+        number = {name: index for index, name in enumerate(self.ids)}
+        errors = np.array([self.season_error[number[s.id]] if s.id in number else np.nan for s in encoded.windows.panel.series])
+        chosen: NDArray[np.float64] = errors[encoded.origins[:, 0]]
+        return chosen
+
+    def forecasts(self, network: torch.nn.Module, encoded: EncodedPanel) -> Forecasts:
+        """From every origin, in the units of the data."""
+        device, parts = _device(network), []
+        for start in range(0, len(encoded.origins), _SCORED_WINDOWS):
+            windows = encoded.windows.cut(encoded.origins[start : start + _SCORED_WINDOWS])
+            batch = _tensors(windows).to(device)
+            said = network(batch.features, batch.past).double().cpu().numpy()
+            said[:, :, 1] -= self.widen[0]
+            said[:, :, 2] += self.widen[1]
+            parts.append(np.concatenate([said, windows.future[:, :, None]], axis=2) * windows.scale[:, :, None] + windows.center[:, :, None])
+        joined = np.concatenate(parts)
+        return Forecasts(encoded.origins, *(joined[:, :, i] for i in range(4)))
+
+    def calibrate(self, network: torch.nn.Module, valid: EncodedPanel) -> None:
+        """Move the ends of the intervals so that they hold the share of the validation values that they are meant to.
+
+        Source: Romano, Patterson and Candes 2019, arXiv:1905.03222 (conformalized quantile regression), by step of the horizon.
+        """
+        self.widen = np.zeros_like(self.widen)
+        beyond: list[list[NDArray[np.float64]]] = [[], []]
+        for start in range(0, len(valid.origins), _SCORED_WINDOWS):
+            windows = valid.windows.cut(valid.origins[start : start + _SCORED_WINDOWS])
+            batch = _tensors(windows).to(_device(network))
+            said = network(batch.features, batch.past).double().cpu().numpy()
+            beyond[0].append(said[:, :, 1] - windows.future)
+            beyond[1].append(windows.future - said[:, :, 2])
+        tail = (1 - LEVEL) / 2
+        for side, parts in enumerate(beyond):
+            distances = np.concatenate(parts)
+            for step in range(self.layout.horizon):
+                known = distances[~np.isnan(distances[:, step]), step]
+                if len(known):
+                    share = min(1.0, np.ceil((len(known) + 1) * (1 - tail)) / len(known))
+                    self.widen[side, step] = np.quantile(known, share, method="higher")
+
+    def baselines(self, train: PanelPart, test: PanelPart) -> list[BaselineScore]:
+        """Persistence, seasonal-naive, drift, and ridge on the window."""
+        learn, score = self.encode(train), self.encode(test)
+        fitted, asked = (e.windows.cut(e.origins) for e in (_thinned(learn, 20_000), score))
+        truth = asked.future * asked.scale + asked.center
+        errors = self._season_errors(score)
+
+        def measure(method: Any) -> dict[str, float]:
+            method.fit(fitted.past, fitted.future)
+            said = method.predict(asked.past) * asked.scale + asked.center
+            return forecasting(truth, said, errors).scores()
+
+        season = self.settings.forecast.season
+        assert season
+        return [scored(method, partial(measure, method)) for method in forecast.suited(self.layout.window, season)]
+
+    def details(self, network: torch.nn.Module, part: PanelPart, encoded: EncodedPanel) -> dict[str, Any]:
+        """Errors by step, and some forecasts beside what came."""
+        found = self.forecasts(network, encoded)
+        errors = abs(found.truth - found.value)
+        cut = encoded.windows.cut(encoded.origins)
+        season = self.settings.forecast.season or 1
+        naive = {"persistence": forecast.Persistence()}
+        if 1 < season <= self.layout.window:
+            naive["seasonal-naive"] = forecast.SeasonalNaive(season)
+        said = {name: method.fit(cut.past, cut.future).predict(cut.past) * cut.scale + cut.center for name, method in naive.items()}
+        per_step = {"model": np.nanmean(errors, axis=0), **{name: np.nanmean(abs(found.truth - value), axis=0) for name, value in said.items()}}
+        mean = np.nan_to_num(np.nanmean(errors / cut.scale, axis=1))
+        spread = np.linspace(0, len(mean) - 1, min(len(mean), _EXAMPLES)).round().astype(np.int64)
+        worst = np.argsort(-mean, kind="stable")[:_EXAMPLES]
+
+        def example(row: int) -> dict[str, Any]:
+            number, origin = (int(value) for value in found.origins[row])
+            series = encoded.windows.panel.series[number]
+            first = max(0, origin - self.layout.window)
+            times = series.times[first : origin + self.layout.horizon]
+            return {
+                "series": series.id,
+                "times": [show(time) for time in times],
+                "past": _plain(series.values[first:origin]),
+                "truth": _plain(found.truth[row]),
+                "median": _plain(found.value[row]),
+                "lower": _plain(found.lower[row]),
+                "upper": _plain(found.upper[row]),
+                **({"seasonal_naive": _plain(said["seasonal-naive"][row])} if "seasonal-naive" in said else {}),
+            }
+
+        inside = (found.truth >= found.lower) & (found.truth <= found.upper)
+        return {
+            "per_step_mae": {name: _plain(values) for name, values in per_step.items()},
+            "examples": [example(int(row)) for row in spread],
+            "worst": [example(int(row)) for row in worst],
+            "coverage": float(inside[~np.isnan(found.truth)].mean()),
+            "level": LEVEL,
+        }
+
+    def describe(self) -> str:
+        """Recurrent and linear part."""
+        model, layout = self.settings.model, self.layout
+        plural = "s" if (model.layers or 0) > 1 else ""
+        return (
+            f"{str(model.cell).upper()}, {model.layers} layer{plural} of {model.hidden} units, on top of a linear forecast from the window, "
+            f"{layout.window} steps to {layout.horizon} steps"
+        )
+
+
+def _tensors(windows: Windows) -> WindowBatch:
+    lengths = torch.full((windows.features.shape[1],), windows.features.shape[0])
+    past, future = (torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for x in (windows.past, windows.future))
+    return WindowBatch(lengths, torch.from_numpy(windows.features), past, future)
+
+
+def _thinned(encoded: EncodedPanel, most: int) -> EncodedPanel:
+    rows = np.linspace(0, len(encoded.origins) - 1, min(len(encoded.origins), most)).astype(np.int64)
+    return EncodedPanel(encoded.windows, encoded.origins[rows])
+
+
+def _pinball(error: Tensor, level: float) -> Tensor:
+    return torch.maximum(level * error, (level - 1) * error).mean()
+
+
+def _device(network: torch.nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _plain(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]

@@ -1,0 +1,104 @@
+"""The geometry of the report's figures: what lies where, and what is left out."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from throughtime.report import figures
+
+
+def test_ticks_are_round_and_within() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        low = float(rng.normal() * 10.0 ** rng.integers(-9, 9))
+        axis = figures.Axis(low, low + float(10.0 ** rng.uniform(-3, 9)), False)
+        ticks = figures._ticks(axis, 5)
+        values = np.array([value for value, _ in ticks])
+        assert 1 <= len(ticks) <= 6
+        room = 1e-6 * (axis.high - axis.low)
+        assert values.min() >= axis.low - room
+        assert values.max() <= axis.high + room
+    assert [label for _, label in figures._ticks(figures.Axis(0, 12_000, False), 5)] == ["0", "5,000", "10,000"]
+    assert [label for _, label in figures._ticks(figures.Axis(0.5, 2000, True), 5)] == ["1", "10", "100", "1,000"]
+    assert [label for _, label in figures._ticks(figures.Axis(0.9, 60, True), 5)] == ["1", "2", "5", "10", "20", "50"]
+
+
+def drawn(x: list[float], y: list[float | None], **options: Any) -> figures.Figure:
+    figure = figures.figure("t", [figures.Curve("c", x, y, "model")], x_label="x", alt="a", **options)
+    assert figure is not None
+    return figure
+
+
+def test_points_lie_where_their_values_say() -> None:
+    f = drawn(
+        [0, 5, 10],
+        [1, 3, 2],
+        marks=[figures.Mark(5, 3, "best"), figures.Mark(2.5, None, "note", "1"), figures.Mark(99, None, "out")],
+    )
+    points = np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", f.lines[0][2]), dtype=float)
+    np.testing.assert_allclose(points[:, 0], np.linspace(f.left, f.right, 3), atol=0.11)
+    np.testing.assert_allclose((points[0, 1] - points[2, 1]) * 2, points[0, 1] - points[1, 1], atol=0.3)
+    assert f.circles == [(points[1, 0], points[1, 1], "best")]
+    assert f.verticals == [(pytest.approx((f.left * 3 + f.right) / 4, abs=0.11), "1", "note")]
+
+
+def test_a_line_breaks_at_gaps_and_where_training_went_back() -> None:
+    assert drawn([1, 2, 3, 4], [1, None, 2, math.nan]).lines[0][2].count("M") == 2
+    assert drawn([1, 2, 3, 2, 3], [1, 2, 9, 2, 3]).lines[0][2].count("M") == 2
+    assert re.fullmatch(r"M[\d.]+ [\d.]+h0", drawn([3], [0.5]).lines[0][2])
+    assert figures.figure("t", [figures.Curve("c", [1, 2], [None, math.inf], "model")], x_label="x", alt="a") is None
+
+
+def test_a_spike_survives_thinning() -> None:
+    y: list[float | None] = [0.0] * 100_000
+    y[54_321] = 1.0
+    f = drawn(list(range(100_000)), y)
+    points = re.findall(r"[ML]([\d.]+) ([\d.]+)", f.lines[0][2])
+    assert len(points) <= figures.POINTS + 2
+    assert min(float(height) for _, height in points) < f.top + 10
+
+
+def test_a_loss_that_exploded_is_drawn_logarithmically() -> None:
+    assert [tick.label for tick in drawn([1, 2, 3], [0.5, 1e9, 0.6], log=True).y_ticks][:2] == ["10", "1,000"]
+    assert all("e" not in tick.label for tick in drawn([1, 2, 3], [-0.5, 20, 0.6], log=True).y_ticks)
+
+
+@pytest.mark.parametrize(
+    ("times", "labels"),
+    [
+        (["1960-01-01T00:00:00", "1960-02-01T00:00:00"], ["1960-01", "1960-02"]),
+        (["1960-01-01", "1960-01-02"], ["1960-01-01", "1960-01-02"]),
+        (["2018-06-24T13:00:00", "2018-06-24T14:00:00"], ["2018-06-24 13:00", "2018-06-24 14:00"]),
+        ([1959, 1960], ["1959", "1960"]),
+    ],
+)
+def test_times_are_written_short(times: list[Any], labels: list[str]) -> None:
+    assert figures._times(times, 2) == [(0.0, labels[0]), (1.0, labels[1])]
+    assert figures._times(times, 10)[0][0] == 8  # the times of the forecast alone are the last
+
+
+def test_forecasts_are_drawn_with_what_there_is() -> None:
+    assert figures.forecast({}, None) is None
+    only = figures.forecast({"series": "s", "median": [1.0, 2.0]}, None)
+    assert only is not None
+    assert only.band is None
+    whole = figures.forecast(
+        {
+            "past": [1.0] * 500,
+            "truth": [1.0, None],
+            "median": [1, 2],
+            "lower": [0, None],
+            "upper": [2, 3],
+            "seasonal_naive": [],
+        },
+        0.9,
+    )
+    assert whole is not None
+    assert whole.band is not None
+    assert whole.band[0] == "90 % interval"
+    assert [name for _, name, _ in whole.lines] == ["past", "truth", "forecast"]
