@@ -106,8 +106,8 @@ class TestTextTables:
     def test_blank_texts_and_repeated_rows_are_counted(self, tmp_path):
         found = load(put(tmp_path, "x.csv", "text,label\none two three,a\n,b\none two three,a\n  ,c\n"))
         assert list(sequences(found).inputs)[1] == ""
-        assert found.warnings[0] == "2 rows of 4 have no text in `text`: sequences of length 0"
-        assert found.warnings[1] == "1 row of 4 repeat an earlier one; repeated rows stay in one part"
+        assert found.warnings[0] == "rows without text in `text`: 2 of 4; they are sequences of length 0"
+        assert found.warnings[1] == "repeated rows: 1 of 4; they are kept, and stay in one part"
 
     @pytest.mark.parametrize(
         ("labels", "task"),
@@ -199,6 +199,8 @@ BROKEN = {
         "'pos' is also a value below it; add a header line",
     ),
     "no header, numbers": ("x.csv", "2016-07-01,3\n2016-07-02,4\n", {}, "begins with '2016-07-01'"),
+    "blank first line": ("x.csv", "\n" + REVIEWS, {}, "FILE: the first line is blank, expected the names of the columns"),
+    "only a byte order mark": ("x.csv", b"\xef\xbb\xbf", {}, "FILE: the first line is blank"),
     "columns of one name": ("x.csv", "text,label,text\na,b,c\n", {}, "columns 1 and 3 are both called 'text'"),
     "unknown target": ("x.csv", REVIEWS, {"target": "lable"}, "there is no column 'lable' (--target); did you mean 'label'?"),
     "unknown text": ("x.csv", REVIEWS, {"text": "zzz"}, "there is no column 'zzz' (--text); give --text one of: text, label"),

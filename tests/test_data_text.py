@@ -33,7 +33,7 @@ class TestPlainText:
         assert content.targets is None
         assert content.origin(3) == "names.txt line 4"
         assert found.resolved == {"task": "lm", "documents": "line"}
-        assert found.warnings == ["1 line of 4 repeat an earlier one; repeated lines stay in one part"]
+        assert found.warnings == ["repeated lines: 1 of 4; they are kept, and stay in one part"]
         assert found.sentence == (
             "learn to write like 4 lines of names.txt (17 bytes), each line a document; overrule with --task, --documents"
         )
@@ -71,7 +71,7 @@ class TestPlainText:
         assert [warning.split(";")[0] for warning in found.warnings] == [
             f"1 empty file in {tmp_path / 'code'} passed over",
             f"2 files in {tmp_path / 'code'} passed over as no UTF-8 text",
-            "1 file of 2 end lines with CR LF, and CR is learned too",
+            "files whose lines end with CR LF: 1 of 2",
         ]
         assert "2 files of code (2 .py)" in found.sentence
 
@@ -155,8 +155,8 @@ class TestClasses:
         ]
         assert found.resolved == {"task": "classify"}
         assert found.warnings == [
-            "1 file of 4 hold no text: sequences of length 0",
-            "1 file of 4 repeat an earlier one; repeated texts stay in one part",
+            "files without text: 1 of 4; they are sequences of length 0",
+            "repeated texts: 1 of 4; they are kept, and stay in one part",
         ]
         assert "(2 classes), 4 files" in found.sentence
 

@@ -52,9 +52,9 @@ class Sequences:
         def chosen(values: Any) -> Any:
             if values is None or len(values) == 0:
                 return values
-            if isinstance(values, np.ndarray | TextSlices):
-                return values[np.asarray(rows, dtype=np.int64)]
-            return [values[row] for row in rows]
+            if isinstance(values, list | tuple):
+                return [values[row] for row in rows]
+            return values[np.asarray(rows, dtype=np.int64)]  # an array, or a sequence that stays lazy
 
         return replace(
             self,
@@ -82,7 +82,7 @@ class TextSlices(Sequence[str]):
 
     def __init__(self, paths: Sequence[Path], file: NDArray[np.int32], start: NDArray[np.int64], stop: NDArray[np.int64]) -> None:
         self.paths, self.file, self.start, self.stop = tuple(paths), file, start, stop
-        self._maps: dict[int, mmap.mmap | bytes] = {}
+        self._open: tuple[int, mmap.mmap | bytes] = (-1, b"")
 
     def __len__(self) -> int:
         return len(self.file)
@@ -122,11 +122,11 @@ class TextSlices(Sequence[str]):
             place = end
 
     def _bytes(self, file: int) -> mmap.mmap | bytes:
-        if file not in self._maps:
+        if self._open[0] != file:  # one at a time: there may be more files than may be open at once
             with self.paths[file].open("rb") as handle:
                 empty = not handle.seek(0, 2)
-                self._maps[file] = b"" if empty else mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._maps[file]
+                self._open = file, b"" if empty else mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._open[1]
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ def open_table(path: Path) -> Table:
         separator, quote = sniff(start, "\t" if suffix in (".tsv", ".tab") else ",")
         table = Table(path, "csv", [], separator, quote, quotes > 0 and quote is not None)
         records = _records(table)
-        table.columns = [name.strip() for name in next(records)[1]]
+        table.columns = [name.strip() for name in next(records, (1, []))[1]]
         _check_header(table, start)
         rows = sum(bool(fields) for _, fields in islice(records, SAMPLE))
     if not table.columns or not rows:
@@ -250,6 +250,8 @@ def typed(frame: pl.DataFrame) -> pl.DataFrame:
 def _check_header(table: Table, start: str) -> None:
     """Raise where two columns have one name, or where the first line is no header but data."""
     names = table.columns
+    if not names:
+        raise DataError(f"{table.path}: the first line is blank, expected the names of the columns; remove it")
     if repeated := next((name for name in names if names.count(name) > 1), None):
         places = [str(index + 1) for index, name in enumerate(names) if name == repeated]
         raise DataError(
@@ -316,9 +318,10 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             try:
                 value = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
+                found = f"{error.msg} at character {error.colno:,}" if isinstance(error, json.JSONDecodeError) else str(error)
                 whole = "; a file that is one JSON array is converted with jq -c '.[]'" if line.lstrip()[0] == "[" else ""
-                raise DataError(f"{path} line {number:,} is not JSON: {_first_line(error)}{whole}") from None
+                raise DataError(f"{path} line {number:,} is not JSON: {found}{whole}") from None
             if not isinstance(value, dict):
                 expected = 'expected an object such as {"text": "...", "label": "..."}'
                 raise DataError(f"{path} line {number:,} is {shown(line.strip())}, {expected}")

@@ -78,13 +78,11 @@ class _Reader:
             inputs = column.to_list()
             if blank := int((column.str.strip_chars() == "").sum()):
                 warnings.append(
-                    f"{plural(blank, 'row')} of {len(inputs):,} have no text in `{roles.input}`: sequences of length 0"
+                    f"rows without text in `{roles.input}`: {blank:,} of {len(inputs):,}; they are sequences of length 0"
                 )
         task, targets = self._targets(warnings)
         if repeated := len(self.cells) - self.cells.n_unique(subset=[name for name in (roles.input, roles.target) if name]):
-            warnings.append(
-                f"{plural(repeated, 'row')} of {len(self.cells):,} repeat an earlier one; repeated rows stay in one part"
-            )
+            warnings.append(f"repeated rows: {repeated:,} of {len(self.cells):,}; they are kept, and stay in one part")
         origins = self.cells[ROW].to_numpy().astype(np.int64) + row_number(self.table.path, 0)
         content = Sequences(
             "sound" if roles.kind == "sound" else "text",

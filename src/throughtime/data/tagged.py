@@ -87,9 +87,7 @@ def read_tagged(path: Path, settings: Settings, *, with_target: bool = True) -> 
         raise DataError(f"{path}: column {layout.name} holds nothing but _; choose another with --target, such as UPOS or XPOS")
     warnings = []
     if repeated := len(words) - len({(tuple(word), tuple(tag)) for word, tag in zip(words, tags, strict=True)}):
-        warnings.append(
-            f"{plural(repeated, 'sentence')} of {len(words):,} repeat an earlier one; repeated sentences stay in one part"
-        )
+        warnings.append(f"repeated sentences: {repeated:,} of {len(words):,}; they are kept, and stay in one part")
     origins = Origins([path.name], "line", np.array(numbers, dtype=np.int64))
     many = f"{plural(len(words), 'sentence')}, {plural(sum(map(len, words)), 'word')} of {path.name}"
     said = f"tag words with {layout.name} ({plural(len(known), 'tag')}): {many}" if tagged else f"read {many}, without tags"

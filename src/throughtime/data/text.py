@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -44,10 +44,10 @@ def read_text(path: Path, settings: Settings) -> Dataset:
     inputs, origins, carriage = slices(paths, documents, path)
     if carriage and documents == "file":
         warnings.append(
-            f"{plural(carriage, 'file')} of {len(paths):,} end lines with CR LF, and CR is learned too; dos2unix takes it out"
+            f"files whose lines end with CR LF: {carriage:,} of {len(paths):,}; CR is learned too, dos2unix takes it out"
         )
     if documents == "line" and (repeated := len(inputs) - _different_lines(paths)) > 0:
-        warnings.append(f"{plural(repeated, 'line')} of {len(inputs):,} repeat an earlier one; repeated lines stay in one part")
+        warnings.append(f"repeated lines: {repeated:,} of {len(inputs):,}; they are kept, and stay in one part")
     each = "each line a document" if documents == "line" else "each file a document" if len(paths) > 1 else "one document"
     many = plural(len(inputs), "line") + f" of {path.name}" if documents == "line" else _named(path, paths)
     size = _size(int(inputs.sizes().sum()))
@@ -102,9 +102,9 @@ def read_class_folder(path: Path, settings: Settings) -> Dataset:
     if left_out := len(found) - len(below):
         warnings.append(f"{plural(left_out, 'file')} in {path} left out: no .txt in the folder of a class")
     if blank := sum(not text.strip() for text in texts):
-        warnings.append(f"{plural(blank, 'file')} of {len(texts):,} hold no text: sequences of length 0")
+        warnings.append(f"files without text: {blank:,} of {len(texts):,}; they are sequences of length 0")
     if repeated := len(texts) - len(set(zip(texts, targets, strict=True))):
-        warnings.append(f"{plural(repeated, 'file')} of {len(texts):,} repeat an earlier one; repeated texts stay in one part")
+        warnings.append(f"repeated texts: {repeated:,} of {len(texts):,}; they are kept, and stay in one part")
     names = [str(file.relative_to(path)) for file in below]
     origins = Origins(names, "", np.zeros(len(names), dtype=np.int64), np.arange(len(names), dtype=np.int32))
     many = f"{plural(len(set(targets)), 'class', 'classes')}), {plural(len(texts), 'file')}"
@@ -129,9 +129,14 @@ def slices(paths: Sequence[Path], documents: Literal["line", "file"], whole: Pat
     Raises:
         DataError: no document, or a file that is no text.
     """
-    starts, stops, numbers, carriage = [], [], [], 0
-    for path in paths:
-        lines: list[tuple[NDArray[np.int64], ...]] = []
+    columns: list[list[NDArray[Any]]] = [[], [], [], []]  # file, start, stop, number of the line
+
+    def add(*values: Any) -> None:
+        for column, value, dtype in zip(columns, values, (np.int32, np.int64, np.int64, np.int64), strict=True):
+            column.append(np.asarray(value, dtype=dtype))
+
+    carriage = 0
+    for index, path in enumerate(paths):
         begin = place = count = 0
         before = b" "
         for block in text_blocks(path):
@@ -139,27 +144,19 @@ def slices(paths: Sequence[Path], documents: Literal["line", "file"], whole: Pat
                 carriage += b"\r\n" in block
                 begin = len(BOM) if block.startswith(BOM) else 0
             if documents == "line":
-                *found, begin, count = _lines(before + block, place, begin, count)
-                lines.append(tuple(found))
+                start, stop, number, begin, count = _lines(before + block, place, begin, count)
+                full = stop > start
+                add(np.full(full.sum(), index), start[full], stop[full], number[full])
             place += len(block)
             before = block[-1:]
-        if documents == "line":
-            if begin < place:
-                lines.append((np.array([begin]), np.array([place]), np.array([count + 1])))
-            start, stop, number = (np.concatenate(column) for column in zip(*lines, strict=True))
-        else:
-            start, stop, number = np.array([begin]), np.array([place]), np.array([1])
-        starts.append(start)
-        stops.append(stop)
-        numbers.append(number)
-    file = np.repeat(np.arange(len(paths), dtype=np.int32), [len(start) for start in starts])
-    start, stop, number = (np.concatenate(column).astype(np.int64) for column in (starts, stops, numbers))
-    full = stop > start
-    if not full.any():
+        if begin < place:  # a whole file, or a last line that nothing ends
+            add([index], [begin], [place], [count + 1])
+    # Popped, so that the pieces of a column are gone before the next is joined: there may be a hundred million lines.
+    file, start, stop, number = (np.concatenate(columns.pop(0) or [np.empty(0)]) for _ in range(4))
+    if not len(start):
         raise DataError(f"{whole} holds nothing but empty lines")
     names = [str(path.relative_to(whole)) if whole.is_dir() else path.name for path in paths]
-    origins = Origins(names, "line" if documents == "line" else "", number[full], file[full])
-    return TextSlices(paths, file[full], start[full], stop[full]), origins, carriage
+    return TextSlices(paths, file, start, stop), Origins(names, "line" if documents == "line" else "", number, file), carriage
 
 
 def _lines(

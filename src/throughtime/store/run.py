@@ -118,7 +118,7 @@ class RunDirectory:
     def records(self, name: str) -> list[dict[str, Any]]:
         """The lines of such a file; one that a crash cut off at its end is left out."""
         path = self.path / name
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.exists() and path.stat().st_size else []
         records = []
         for number, line in enumerate(lines, 1):
             try:

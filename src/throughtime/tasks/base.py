@@ -18,6 +18,9 @@ from throughtime.tasks.baselines import Baseline
 State = Any
 """What a recurrent network carries from window to window: a tensor, a pair of them, or nothing."""
 
+Table = dict[str, list[Any]]
+"""Columns of one length, by name."""
+
 _B = TypeVar("_B", bound="Batch")
 
 
@@ -190,8 +193,25 @@ class Task(ABC):
         """The mean loss of a batch, and the state after it."""
 
     @abstractmethod
-    def evaluate(self, network: torch.nn.Module, encoded: Any, *, final: bool = False) -> dict[str, float]:
-        """Scores of a network on an encoded part; ``final`` asks for the exact ones where those take longer."""
+    def evaluate(self, network: torch.nn.Module, encoded: Any) -> dict[str, float]:
+        """Scores of a network on an encoded part while it is trained; ``loss`` is among them."""
+
+    def finish(self, network: torch.nn.Module, valid: Any) -> None:
+        """What is to be fitted on the encoded validation part once the network is trained."""
+
+    def score(self, network: torch.nn.Module, part: Any, encoded: Any) -> dict[str, float]:
+        """Scores for the result: all of them, exact.
+
+        Args:
+            network: the fitted one.
+            part: as it was read.
+            encoded: the same as arrays.
+        """
+        return self.evaluate(network, encoded)
+
+    @abstractmethod
+    def predict(self, network: torch.nn.Module, part: Any) -> Table:
+        """Predictions for what was read, as columns of one length."""
 
     @abstractmethod
     def baselines(self, train: Any, scored: Any) -> list[BaselineScore]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from throughtime.data.records import Sequences
-from throughtime.tasks.base import BaselineScore, Metric, scored
+from throughtime.tasks.base import BaselineScore, Metric, Table, scored
 from throughtime.tasks.baselines import classify
 from throughtime.tasks.inputs import EncodedInputs
 from throughtime.tasks.labelled import Labelled, LabelledTask, shown
@@ -88,10 +88,17 @@ class Classify(LabelledTask):
         assert isinstance(encoded.targets, np.ndarray)
         return classification(encoded.targets, self.probabilities(network, encoded), self.labels.names)
 
-    def evaluate(self, network: torch.nn.Module, encoded: Labelled, *, final: bool = False) -> dict[str, float]:
+    def evaluate(self, network: torch.nn.Module, encoded: Labelled) -> dict[str, float]:
         """Accuracy, macro F1 and log loss."""
         scores = self._scored(network, encoded).scores()
         return {"loss": scores["log_loss"], **scores}
+
+    def predict(self, network: torch.nn.Module, part: Sequences) -> Table:
+        """The likeliest class of each sequence, and the probability of every class."""
+        probabilities = self.probabilities(network, self.encode(dataclasses.replace(part, targets=None)))
+        table: Table = {"origin": [part.origin(row) for row in range(len(part))]}
+        table["predicted"] = self.labels.decode(probabilities.argmax(axis=1))
+        return table | {f"p({name})": probabilities[:, i].tolist() for i, name in enumerate(self.labels.names)}
 
     def baselines(self, train: Sequences, test: Sequences) -> list[BaselineScore]:
         """Majority, and what ignores order."""

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from throughtime.data.frequency import at
 from throughtime.data.records import Frequency, Panel
 from throughtime.data.split_panel import PanelPart
 from throughtime.data.times import show
 from throughtime.errors import DataError
 from throughtime.settings import ModelSettings
-from throughtime.tasks.base import BaselineScore, Batch, Feed, Metric, State, Task, scored
+from throughtime.tasks.base import BaselineScore, Batch, Feed, Metric, State, Table, Task, scored
 from throughtime.tasks.baselines import forecast
 from throughtime.tasks.metrics import forecasting
 from throughtime.tasks.networks import recurrent_part
@@ -283,7 +284,7 @@ class Forecast(Task):
         low, high = middle.detach() - (middle - lower), middle.detach() + (upper - middle)
         return nn.functional.smooth_l1_loss(middle, truth) + _pinball(truth - low, tail) + _pinball(truth - high, 1 - tail), None
 
-    def evaluate(self, network: torch.nn.Module, encoded: EncodedPanel, *, final: bool = False) -> dict[str, float]:
+    def evaluate(self, network: torch.nn.Module, encoded: EncodedPanel) -> dict[str, float]:
         """MAE, RMSE, MASE, sMAPE and coverage."""
         found = self.forecasts(network, encoded)
         errors = self._season_errors(encoded)
@@ -314,7 +315,32 @@ class Forecast(Task):
         joined = np.concatenate(parts)
         return Forecasts(encoded.origins, *(joined[:, :, i] for i in range(4)))
 
-    def calibrate(self, network: torch.nn.Module, valid: EncodedPanel) -> None:
+    def predict(self, network: torch.nn.Module, part: Panel) -> Table:
+        """The steps after the last value of every series, with intervals.
+
+        Raises:
+            DataError: future covariates that are not known so far ahead.
+        """
+        horizon = self.layout.horizon
+        for series in part.series:
+            ahead = len(series.times) - len(series)
+            if part.future and ahead < horizon:
+                raise DataError(
+                    f"series {series.id}: {', '.join(part.future)} are known {ahead} steps ahead, {horizon} are forecast; "
+                    "give them with --future FILE"
+                )
+        windows = self.windows(part)
+        found = self.forecasts(network, EncodedPanel(windows, windows.origins([len(series) for series in part.series], complete=False)))
+        times = [at(len(series) + np.arange(horizon), series.times, part.frequency) for series in part.series]
+        return {
+            "series": [series.id for series in part.series for _ in range(horizon)],
+            "time": [show(time) for block in times for time in block],
+            "forecast": found.value.ravel().tolist(),
+            "lower": found.lower.ravel().tolist(),
+            "upper": found.upper.ravel().tolist(),
+        }
+
+    def finish(self, network: torch.nn.Module, valid: EncodedPanel) -> None:
         """Move the ends of the intervals so that they hold the share of the validation values that they are meant to.
 
         Source: Romano, Patterson and Candes 2019, arXiv:1905.03222 (conformalized quantile regression), by step of the horizon.

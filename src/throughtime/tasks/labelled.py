@@ -16,7 +16,7 @@ from torch import Tensor
 from throughtime.data.batches import Ragged, in_order_of_length, shuffled_by_length
 from throughtime.data.records import Sequences
 from throughtime.errors import DataError
-from throughtime.tasks.base import Batch, Feed, State, Task
+from throughtime.tasks.base import Batch, Feed, State, Table, Task
 from throughtime.tasks.inputs import EncodedInputs, Inputs, inputs_for, restore_inputs
 from throughtime.tasks.networks import SequenceNetwork, StepNetwork
 
@@ -202,6 +202,12 @@ class LabelledTask(Task):
                 length = int(encoded.lengths[row])
                 answers[offsets[row] : offsets[row] + length] = values[:length, column]
         return answers
+
+    def places(self, part: Sequences, encoded: Labelled) -> Table:
+        """The first columns of predictions: where each comes from, and for one a step, which step."""
+        lengths = encoded.lengths.tolist() if self.per_step else [1] * len(part)
+        table: Table = {"origin": [part.origin(row) for row, length in enumerate(lengths) for _ in range(length)]}
+        return table | {"step": [step + 1 for length in lengths for step in range(length)]} if self.per_step else table
 
     def describe(self) -> str:
         """Recurrent layers and inputs."""

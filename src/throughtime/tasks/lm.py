@@ -16,7 +16,7 @@ from torch import Tensor
 from throughtime.data.batches import Ragged, in_order_of_length, shuffled_by_length
 from throughtime.data.records import Sequences, TextSlices
 from throughtime.errors import DataError
-from throughtime.tasks.base import BaselineScore, Batch, Feed, Metric, State, Task, scored
+from throughtime.tasks.base import BaselineScore, Batch, Feed, Metric, State, Table, Task, scored
 from throughtime.tasks.baselines import lm
 from throughtime.tasks.metrics import language
 from throughtime.tasks.networks import StepNetwork, Tokens
@@ -37,11 +37,13 @@ class EncodedText:
         stream: ``[N + 1]``; token i + 1 is predicted from those up to i.
         offsets: the end tokens' places, int64 ``[n + 1]``: document i is predicted from ``stream[offsets[i]]`` on.
         characters: of all documents.
+        documents: how many.
     """
 
     stream: NDArray[Any]
     offsets: NDArray[np.int64]
     characters: int
+    documents: int
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -182,9 +184,9 @@ class LanguageModelling(Task):
                 offsets[row + 1] = offsets[row] + size
             file.flush()
             if large:
-                return EncodedText(np.memmap(file, dtype, mode="r"), offsets, characters)
+                return EncodedText(np.memmap(file, dtype, mode="r"), offsets, characters, len(part))
             file.seek(0)
-            return EncodedText(np.frombuffer(file.read(), dtype), offsets, characters)
+            return EncodedText(np.frombuffer(file.read(), dtype), offsets, characters, len(part))
 
     def network(self) -> StepNetwork:
         """Embedding, recurrent layers, one output per token."""
@@ -206,11 +208,17 @@ class LanguageModelling(Task):
         logits, state = network(batch.inputs, batch.lengths, state)
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()), state
 
-    def evaluate(self, network: torch.nn.Module, encoded: EncodedText, *, final: bool = False) -> dict[str, float]:
-        """Nats per token and per character, bits per character, perplexity."""
-        text = encoded if final else _in_pieces(encoded)
-        nats = sum(float(values.sum()) for _, values in self.nats(network, text))
-        scores = language(nats, len(encoded.stream) - 1, encoded.characters, len(encoded.lengths)).scores()
+    def evaluate(self, network: torch.nn.Module, encoded: EncodedText) -> dict[str, float]:
+        """Nats per token and per character, bits per character, perplexity; long documents in pieces, side by side."""
+        return self._scores(network, _in_pieces(encoded))
+
+    def score(self, network: torch.nn.Module, part: Sequences, encoded: EncodedText) -> dict[str, float]:
+        """The same, with the state carried through every document."""
+        return self._scores(network, encoded)
+
+    def _scores(self, network: torch.nn.Module, encoded: EncodedText) -> dict[str, float]:
+        nats = sum(float(values.sum()) for _, values in self.nats(network, encoded))
+        scores = language(nats, len(encoded.stream) - 1, encoded.characters, encoded.documents).scores()
         return {"loss": scores["nats_per_token"], **scores}
 
     def nats(self, network: torch.nn.Module, text: EncodedText) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
@@ -231,6 +239,20 @@ class LanguageModelling(Task):
                 inside = (targets != -100).cpu().numpy()
                 places = text.offsets[rows][None] + start + 1 + np.arange(len(targets))[:, None]
                 yield places[inside], values.view_as(targets).cpu().numpy()[inside]
+
+    def predict(self, network: torch.nn.Module, part: Sequences) -> Table:
+        """What each document costs: the sum of its nats, its tokens, its perplexity."""
+        encoded = self.encode(part)
+        cost = np.zeros(len(part))
+        for places, values in self.nats(network, encoded):
+            np.add.at(cost, np.searchsorted(encoded.offsets, places - 1, side="right") - 1, values)
+        tokens = encoded.lengths
+        return {
+            "origin": [part.origin(row) for row in range(len(part))],
+            "nats": cost.tolist(),
+            "tokens": tokens.tolist(),
+            "perplexity": np.exp(cost / tokens).tolist(),
+        }
 
     def baselines(self, train: Sequences, test: Sequences) -> list[BaselineScore]:
         """Unigrams and n-grams."""
@@ -262,7 +284,7 @@ class LanguageModelling(Task):
         """The passages of the first part of the text that cost most, token by token."""
         lengths = encoded.lengths
         rows = np.flatnonzero(np.cumsum(lengths) - lengths < 50_000)
-        first = EncodedText(encoded.stream, encoded.offsets[: len(rows) + 1], 0)
+        first = EncodedText(encoded.stream, encoded.offsets[: len(rows) + 1], 0, len(rows))
         first = first if lengths[rows].sum() < 200_000 else _in_pieces(first, most=50)
         cost = np.full(int(first.offsets[-1]) + 1, np.nan)
         for places, values in self.nats(network, first):
@@ -306,4 +328,4 @@ def _in_pieces(text: EncodedText, most: int | None = None) -> EncodedText:
     """Long documents cut into pieces that are scored side by side, each from an empty state."""
     cuts = [np.arange(start, stop, _PIECE) for start, stop in zip(text.offsets[:-1], text.offsets[1:], strict=True)]
     offsets = np.concatenate([*cuts, text.offsets[-1:]])
-    return EncodedText(text.stream, offsets[: most + 1] if most else offsets, text.characters)
+    return EncodedText(text.stream, offsets[: most + 1] if most else offsets, text.characters, text.documents)

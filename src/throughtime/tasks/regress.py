@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from throughtime.data.batches import Ragged
 from throughtime.data.records import Sequences
-from throughtime.tasks.base import BaselineScore, Metric, scored
+from throughtime.tasks.base import BaselineScore, Metric, Table, scored
 from throughtime.tasks.baselines import regress
 from throughtime.tasks.inputs import EncodedInputs
 from throughtime.tasks.labelled import Labelled, LabelledTask, shown
@@ -88,10 +89,15 @@ class Regress(LabelledTask):
         assert targets is not None
         return self.scaler.inverse(np.asarray(targets, np.float64)[:, None])[:, 0]
 
-    def evaluate(self, network: torch.nn.Module, encoded: Labelled, *, final: bool = False) -> dict[str, float]:
+    def evaluate(self, network: torch.nn.Module, encoded: Labelled) -> dict[str, float]:
         """MAE, RMSE, R2; the loss is the squared error of scaled numbers."""
         scores = regression(self._truth(encoded), self.predicted(network, encoded)).scores()
         return {"loss": (scores["rmse"] / self.scaler.scale[0]) ** 2, **scores}
+
+    def predict(self, network: torch.nn.Module, part: Sequences) -> Table:
+        """The number of each sequence, or of each of its steps."""
+        encoded = self.encode(dataclasses.replace(part, targets=None))
+        return {**self.places(part, encoded), "predicted": self.predicted(network, encoded).tolist()}
 
     def baselines(self, train: Sequences, test: Sequences) -> list[BaselineScore]:
         """The mean, and what ignores order."""

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from throughtime.data.batches import Ragged
 from throughtime.data.records import Sequences
-from throughtime.tasks.base import BaselineScore, Metric, scored
+from throughtime.tasks.base import BaselineScore, Metric, Table, scored
 from throughtime.tasks.baselines import tag
 from throughtime.tasks.inputs import EncodedInputs, WordInputs
 from throughtime.tasks.labelled import Labelled, LabelledTask
-from throughtime.tasks.metrics import Tagging, tagging
+from throughtime.tasks.metrics import tagging
 from throughtime.transforms import Labels
 
 _SHOWN_STEPS = 60
@@ -95,17 +95,28 @@ class Tag(LabelledTask):
     def _known(self, part: Sequences) -> list[list[bool]] | None:
         return [[word in self.words for word in sequence] for sequence in part.inputs] if self.words else None
 
-    def evaluate(self, network: torch.nn.Module, encoded: Labelled, *, final: bool = False) -> dict[str, float]:
-        """Loss and accuracy; with ``final`` also span F1 and the like."""
+    def evaluate(self, network: torch.nn.Module, encoded: Labelled) -> dict[str, float]:
+        """Loss and accuracy."""
         assert isinstance(encoded.targets, Ragged)
         logits = torch.from_numpy(self.all_answers(network, encoded)).double()
         truth = torch.from_numpy(encoded.targets.values)
         loss = torch.nn.functional.cross_entropy(logits, truth).item()
         return {"loss": loss, "accuracy": (logits.argmax(dim=1) == truth).double().mean().item()}
 
-    def score(self, network: torch.nn.Module, part: Sequences, encoded: Labelled) -> Tagging:
-        """All scores of a part, those that need its words too."""
-        return tagging(self._truth(encoded), self.predicted(network, encoded)[0], self._known(part))
+    def score(self, network: torch.nn.Module, part: Sequences, encoded: Labelled) -> dict[str, float]:
+        """Also the accuracy on unknown words, macro F1 and span F1."""
+        result = tagging(self._truth(encoded), self.predicted(network, encoded)[0], self._known(part))
+        return {**self.evaluate(network, encoded), **result.scores()}
+
+    def predict(self, network: torch.nn.Module, part: Sequences) -> Table:
+        """The likeliest tag of each step, and its probability."""
+        encoded = self.encode(dataclasses.replace(part, targets=None))
+        tags, probabilities = self.predicted(network, encoded)
+        table = self.places(part, encoded)
+        if part.kind == "words":
+            table["word"] = [word for words in part.inputs for word in words]
+        table["predicted"] = [tag for sequence in tags for tag in sequence]
+        return table | {"probability": probabilities.max(axis=1, initial=0).tolist()}
 
     def baselines(self, train: Sequences, test: Sequences) -> list[BaselineScore]:
         """The most frequent tag of a word, and a window of words."""

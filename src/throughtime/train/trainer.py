@@ -316,11 +316,11 @@ class Trainer:
         return found is not None
 
 
-def evaluate(task: Task, network: torch.nn.Module, encoded: Any, *, final: bool = False) -> dict[str, float]:
+def evaluate(task: Task, network: torch.nn.Module, encoded: Any) -> dict[str, float]:
     """Scores, with the network in evaluation mode and without gradients."""
     network.eval()
     with torch.inference_mode():
-        return task.evaluate(network, encoded, final=final)
+        return task.evaluate(network, encoded)
 
 
 def _mixed(seed: int, update: int) -> int:

@@ -1,0 +1,299 @@
+"""A fit from a file to a finished run directory, and taking up one that was stopped: the same steps, so that both end alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+import platform
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import throughtime
+from throughtime.data import read
+from throughtime.data.records import Panel
+from throughtime.data.split import Parts, split
+from throughtime.data.split_panel import PanelPart
+from throughtime.errors import RunError, SettingsError
+from throughtime.report import write_report
+from throughtime.settings import Settings
+from throughtime.store import RunDirectory
+from throughtime.tasks import TASKS, BaselineScore, Metric, Task
+from throughtime.train.fitted import Fitted
+from throughtime.train.optimizers import check_optimizer
+from throughtime.train.progress import Progress
+from throughtime.train.trainer import Trainer
+
+
+def fit(
+    source: Path,
+    settings: Settings,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    command: str = "",
+    progress: Progress | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Fit a model to a file or folder, and leave a run directory behind.
+
+    Args:
+        source: the data.
+        settings: those given; what they leave open is decided from the data.
+        out: the run directory.
+        overwrite: replace a run that is there.
+        command: how it was called, for the report.
+        progress: who is told.
+        interrupted: asked after every update; see :class:`Trainer`.
+
+    Returns:
+        What result.json holds.
+
+    Raises:
+        ThroughTimeError: the data, a setting or the directory cannot be used, or training failed.
+        KeyboardInterrupt: stopped; a checkpoint was written.
+    """
+    progress = progress or Progress()
+    RunDirectory(out).check_free(overwrite=overwrite)
+    if settings.training.optimizer:
+        check_optimizer(settings.training.optimizer)
+    task, parts, facts = _prepared(source, settings, progress)
+    config = {
+        "throughtime": throughtime.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "threads": torch.get_num_threads(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "source": str(source.absolute()),
+        "given": _given(settings),
+        "settings": task.settings.as_json(),
+        **facts,
+    }
+    run = RunDirectory.create(out, config, overwrite=overwrite)
+    return _trained(run, task, parts, config, progress, interrupted)
+
+
+def resume(path: Path, *, progress: Progress | None = None, interrupted: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
+    """Go on with a run exactly where it stopped.
+
+    Args:
+        path: the run directory.
+        progress: who is told.
+        interrupted: as for :func:`fit`.
+
+    Returns:
+        What result.json holds; ``None`` if the run was finished already.
+
+    Raises:
+        ThroughTimeError: no run, a damaged one, or data that has changed since.
+        KeyboardInterrupt: stopped again.
+    """
+    progress = progress or Progress()
+    run = RunDirectory(path)
+    config = run.config()
+    if run.result() is not None:
+        return None
+    torch.set_num_threads(config["threads"])
+    task, parts, facts = _prepared(Path(config["source"]), Settings.of(config["given"]), progress)
+    for before, now in zip(config["files"], facts["files"], strict=False):
+        if before != now:
+            raise RunError(f"{now['path']} has changed since the run was started; put the old file back, or start a new run")
+    if len(config["files"]) != len(facts["files"]) or config["settings"] != task.settings.as_json():
+        raise RunError(f"the data in {config['source']} is not what the run was started with; put the old data back, or start a new run")
+    return _trained(run, task, parts, config, progress, interrupted)
+
+
+def _prepared(source: Path, settings: Settings, progress: Progress) -> tuple[Task, Parts, dict[str, Any]]:
+    """Read, divide, fit the transforms."""
+    dataset = read(source, settings)
+    settings = settings.replace(**{"task": dataset.task, **dataset.resolved})
+    others = {name: read(path, settings) for name in ("valid", "test") if (path := getattr(settings.data, name)) is not None}
+    for name, other in others.items():
+        if other.task != dataset.task:
+            raise SettingsError(f"--{name} {getattr(settings.data, name)} is for {other.task}, the training data for {dataset.task}; give files of one kind")
+    progress.say(dataset.sentence)
+    parts = split(dataset, settings, **others)
+    progress.say(parts.sentence)
+    warnings = [*dataset.warnings, *(line for other in others.values() for line in other.warnings), *parts.warnings]
+    for line in warnings:
+        progress.warn(line)
+    task = TASKS[dataset.task](settings)
+    task.prepare(parts.train)
+    files = dict.fromkeys([*dataset.files, *(file for other in others.values() for file in other.files)])
+    facts = {
+        "understood": dataset.sentence,
+        "split": parts.sentence,
+        "warnings": warnings,
+        "files": [{"path": str(file), "bytes": file.stat().st_size, "sha256": _checksum(file)} for file in files],
+    }
+    return task, parts, facts
+
+
+def _trained(
+    run: RunDirectory, task: Task, parts: Parts, config: dict[str, Any], progress: Progress, interrupted: Callable[[], bool]
+) -> dict[str, Any]:
+    """Train, from a checkpoint if there is one; then score, and write model, result and report."""
+    seed = task.settings.training.seed
+    with torch.random.fork_rng(devices=[]):
+        fitted, trainer = train(task, parts, run=run, progress=progress, interrupted=interrupted)
+        fitted.save(run)
+        torch.manual_seed(seed)
+        scored_on = "valid" if parts.test is None else "test"
+        held_out = parts.valid if parts.test is None else parts.test
+        with torch.inference_mode():
+            scores = {"valid": task.score(fitted.network, parts.valid, trainer.valid)}
+            encoded = trainer.valid
+            if parts.test is not None:
+                encoded = task.encode(parts.test)
+                scores["test"] = task.score(fitted.network, parts.test, encoded)
+            details = task.details(fitted.network, held_out, encoded)
+    baselines: list[BaselineScore] = []
+    if task.settings.training.baselines:
+        progress.say("scoring baselines on the same data")
+        baselines = task.baselines(parts.train, held_out)
+    metric = task.metric if task.metric.name in scores[scored_on] else task.monitor
+    headline, beats = _headline(task, metric, scores[scored_on], baselines, scored_on, held_out)
+    place = trainer.place
+    result = {
+        "task": task.name,
+        "understood": config["understood"],
+        "split": config["split"],
+        "warnings": [*config["warnings"], *(f"baseline {b.name} left out: {b.problem}" for b in baselines if b.problem)],
+        "headline": headline,
+        "beats_baselines": beats,
+        "metric": dataclasses.asdict(metric),
+        "scored_on": scored_on,
+        "parts": {name: _size(part) for name, part in (("train", parts.train), ("valid", parts.valid), ("test", parts.test)) if part is not None},
+        "model": {
+            "description": task.describe(),
+            "parameters": sum(parameter.numel() for parameter in fitted.network.parameters()),
+            "backend": throughtime.instruction_set(),
+        },
+        "scores": {name: _finite(values) for name, values in scores.items()},
+        "baselines": [_baseline(b) for b in baselines if not b.problem],
+        "training": {
+            "updates": place.update,
+            "epochs": round(place.update / len(trainer.feed), 2),
+            "seconds": round(trainer.seconds, 2),
+            "steps_per_second": round(trainer.steps_done / max(trainer.seconds, 1e-9), 1),
+            "best_update": place.best_update,
+            "stopped": place.stopped,
+            "rollbacks": place.rollbacks,
+        },
+        "details": details,
+    }
+    run.write_result(result)
+    write_report(run.path)
+    return result
+
+
+def train(
+    task: Task,
+    parts: Parts,
+    *,
+    run: RunDirectory | None = None,
+    progress: Progress | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> tuple[Fitted, Trainer]:
+    """Train a network for a prepared task.
+
+    Args:
+        task: prepared on the training part.
+        parts: training and validation part.
+        run: where checkpoints go, and where one is taken up if there is one.
+        progress: who is told.
+        interrupted: as for :class:`Trainer`.
+
+    Returns:
+        The fitted model, and the trainer with all it knows.
+    """
+    progress = progress or Progress()
+    settings = task.settings.training
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = task.network().to(_device(settings.device))
+        trainer = Trainer(task, network, task.feed(task.encode(parts.train)), task.encode(parts.valid), run, progress, interrupted)
+        if run is not None:
+            trainer.restore()
+        progress.training_starts(task.describe(), task.monitor.label, trainer.place.total)
+        trainer.fit()
+        network.eval()
+        with torch.inference_mode():
+            task.finish(network, trainer.valid)
+    return Fitted(task, network), trainer
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device is cuda, but torch finds no GPU; use --device cpu")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def _headline(
+    task: Task, metric: Metric, scores: dict[str, float], baselines: list[BaselineScore], scored_on: str, part: Any
+) -> tuple[str, bool | None]:
+    """The result in a sentence, and whether the model beats every baseline."""
+    score = scores[metric.name]
+    where = f"{_amount(part)} of the {'test' if scored_on == 'test' else 'validation'} part"
+    said = f"{str(task.settings.model.cell).upper()}: {metric.label} {score:.4g} on {where}"
+    rivals = [b for b in baselines if metric.name in b.scores]
+    if not rivals:
+        return f"{said}.", None
+    sign = -1 if metric.higher_is_better else 1
+    best = min(rivals, key=lambda b: sign * b.scores[metric.name])
+    beats = metric.better(score, best.scores[metric.name])
+    verdict = "the model beats it" if beats else "the model does not beat it"
+    return f"{said}; best baseline, {best.name}: {best.scores[metric.name]:.4g}; {verdict}.", beats
+
+
+def _amount(part: Any) -> str:
+    if isinstance(part, PanelPart):
+        return f"{len(part.panel):,} series"
+    return f"{len(part):,} {'documents' if part.targets is None else 'sequences'}"
+
+
+def _size(part: Any) -> dict[str, int]:
+    if isinstance(part, PanelPart):
+        panel: Panel = part.panel
+        lengths = [len(series) - (start if start < len(series) else 0) for series, start in zip(panel.series, part.starts, strict=True)]
+        return {"sequences": len(panel), "steps": sum(lengths), "shortest": min(lengths), "longest": max(lengths)}
+    return {"sequences": len(part)}
+
+
+def _baseline(baseline: BaselineScore) -> dict[str, Any]:
+    values = dataclasses.asdict(baseline)
+    del values["problem"]
+    return {**values, "seconds": round(baseline.seconds, 3), "scores": _finite(baseline.scores)}
+
+
+def _finite(scores: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in scores.items() if math.isfinite(value)}
+
+
+def _given(settings: Settings) -> dict[str, Any]:
+    """What was set, by section: all that is not as by default, paths made absolute so that a resume may start elsewhere."""
+    default = Settings().as_json()
+    given: dict[str, Any] = {}
+    for name, section in settings.as_json().items():
+        changed = {key: value for key, value in section.items() if value != default[name][key]}
+        for key in ("valid", "test", "embeddings"):
+            if changed.get(key):
+                changed[key] = str(Path(changed[key]).absolute())
+        if changed:
+            given[name] = changed
+    return given
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
