@@ -92,7 +92,12 @@ class TrainingSettings:
     baselines: bool = _of(True, "also score simple baselines on the same data")
 
 
-SECTIONS: dict[str, type] = {"data": DataSettings, "forecast": ForecastSettings, "model": ModelSettings, "training": TrainingSettings}
+SECTIONS: dict[str, type] = {
+    "data": DataSettings,
+    "forecast": ForecastSettings,
+    "model": ModelSettings,
+    "training": TrainingSettings,
+}
 DURATIONS = ("time_budget", "save_every")
 
 
@@ -142,16 +147,33 @@ class Settings:
             if name not in _FIELDS:
                 raise _unknown(name, list(_FIELDS))
             sections[_FIELDS[name]][name] = _checked(name, value)
-        return dataclasses.replace(self, **{name: dataclasses.replace(getattr(self, name), **new) for name, new in sections.items() if new})
+        return dataclasses.replace(
+            self, **{name: dataclasses.replace(getattr(self, name), **new) for name, new in sections.items() if new}
+        )
 
     def as_json(self) -> dict[str, dict[str, Any]]:
         """By section and field name, with nothing but what JSON has."""
-        return {name: {key: _plain(value) for key, value in dataclasses.asdict(getattr(self, name)).items()} for name in SECTIONS}
+        return {
+            name: {key: _plain(value) for key, value in dataclasses.asdict(getattr(self, name)).items()} for name in SECTIONS
+        }
 
 
 _FIELDS = {f.name: name for name, section in SECTIONS.items() for f in dataclasses.fields(section)}
 _TYPES = {name: hint for section in SECTIONS.values() for name, hint in typing.get_type_hints(section).items()}
-_POSITIVE = ("bpe_size", "horizon", "window", "season", "hidden", "layers", "batch", "bptt", "epochs", "patience", "lr", *DURATIONS)
+_POSITIVE = (
+    "bpe_size",
+    "horizon",
+    "window",
+    "season",
+    "hidden",
+    "layers",
+    "batch",
+    "bptt",
+    "epochs",
+    "patience",
+    "lr",
+    *DURATIONS,
+)
 
 
 def section_of(name: str) -> str:
@@ -178,7 +200,9 @@ def _key(name: str) -> str:
 
 def _unknown(name: str, known: list[str]) -> SettingsError:
     near = get_close_matches(_key(name), known, 1)
-    return SettingsError(f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"))
+    return SettingsError(
+        f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
+    )
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -197,7 +221,9 @@ def _checked(name: str, value: Any) -> Any:
         known = [str(option) for option in typing.get_args(hint)]
         if str(value) not in known:
             near = get_close_matches(str(value), known, 1)
-            raise SettingsError(f"{name} is {value!r}, expected {' or '.join(known)}" + (f"; did you mean {near[0]}?" if near else ""))
+            raise SettingsError(
+                f"{name} is {value!r}, expected {' or '.join(known)}" + (f"; did you mean {near[0]}?" if near else "")
+            )
         return str(value)
     try:
         if name in DURATIONS:

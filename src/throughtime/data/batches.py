@@ -29,7 +29,7 @@ class Ragged:
         """From one array a sequence."""
         offsets = np.zeros(len(sequences) + 1, dtype=np.int64)
         np.cumsum([len(sequence) for sequence in sequences], out=offsets[1:])
-        return cls(np.concatenate(sequences), offsets)
+        return cls(np.concatenate(sequences) if len(sequences) else np.zeros(0), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -72,7 +72,7 @@ def shuffled_by_length(lengths: NDArray[np.int64], batch: int, seed: int, epoch:
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
-    batches = []
+    batches: list[NDArray[np.int64]] = []
     for start in range(0, len(order), batch * _POOL):
         pool = order[start : start + batch * _POOL]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
@@ -88,7 +88,8 @@ def in_order_of_length(lengths: NDArray[np.int64], steps: int) -> list[NDArray[n
         steps: most steps of a batch, padding included; a longer sequence is a batch of its own.
     """
     order = np.argsort(lengths, kind="stable")
-    batches, start = [], 0
+    batches: list[NDArray[np.int64]] = []
+    start = 0
     for stop in range(1, len(order) + 1):
         if stop == len(order) or (stop + 1 - start) * max(int(lengths[order[stop]]), 1) > steps:
             batches.append(order[start:stop])

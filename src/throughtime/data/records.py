@@ -80,7 +80,9 @@ class TextSlices(Sequence[str]):
         stop: the byte after its last; int64 ``[n]``.
     """
 
-    def __init__(self, paths: Sequence[Path], file: NDArray[np.int32], start: NDArray[np.int64], stop: NDArray[np.int64]) -> None:
+    def __init__(
+        self, paths: Sequence[Path], file: NDArray[np.int32], start: NDArray[np.int64], stop: NDArray[np.int64]
+    ) -> None:
         self.paths, self.file, self.start, self.stop = tuple(paths), file, start, stop
         self._open: tuple[int, mmap.mmap | bytes] = (-1, b"")
 
@@ -144,7 +146,17 @@ class Frequency:
     season: int = 1
 
     def __str__(self) -> str:
-        words = {"s": "second", "min": "minute", "h": "hour", "D": "day", "W": "week", "M": "month", "Q": "quarter", "Y": "year", "step": "step"}
+        words = {
+            "s": "second",
+            "min": "minute",
+            "h": "hour",
+            "D": "day",
+            "W": "week",
+            "M": "month",
+            "Q": "quarter",
+            "Y": "year",
+            "step": "step",
+        }
         return f"every {words[self.unit]}" if self.count == 1 else f"every {self.count} {words[self.unit]}s"
 
 

@@ -51,7 +51,7 @@ class Checkpoints:
                 save_tensors(beside / f"{name}.safetensors", group)
             names = ["state.json", *(f"{name}.safetensors" for name in tensors)]
             write_json(beside / "manifest.json", {name: _checksum(beside / name) for name in names})
-            if final.exists():  # written again after a resume from an earlier one
+            if final.exists():  # damaged, or the run would have gone on from it
                 shutil.rmtree(final)
             beside.rename(final)
             sync_folder(self.folder)
@@ -61,8 +61,10 @@ class Checkpoints:
         except RunError:
             shutil.rmtree(beside, ignore_errors=True)
             raise
-        for old in self.numbers()[:-_KEPT]:
-            shutil.rmtree(self.folder / f"{old:08d}", ignore_errors=True)
+        # What is later than this one is damaged, else the run would have gone on from it: it must not count among those kept.
+        kept = [number for number in self.numbers() if number <= update][-_KEPT:]
+        for number in set(self.numbers()).difference(kept):
+            shutil.rmtree(self.folder / f"{number:08d}", ignore_errors=True)
         return final
 
     def numbers(self) -> list[int]:
@@ -85,13 +87,21 @@ class Checkpoints:
             folder = self.folder / f"{update:08d}"
             try:
                 manifest = read_json(folder / "manifest.json")
+                if not isinstance(manifest, dict) or "state.json" not in manifest:
+                    raise RunError(f"{folder / 'manifest.json'} is damaged: it does not name state.json")
                 for name, expected in manifest.items():
                     if _checksum(folder / name) != expected:
                         raise RunError(f"{folder / name} is damaged: its checksum is not the one in manifest.json")
-                tensors = {name.removesuffix(".safetensors"): load_tensors(folder / name) for name in manifest if name.endswith(".safetensors")}
+                tensors = {
+                    name.removesuffix(".safetensors"): load_tensors(folder / name)
+                    for name in manifest
+                    if name.endswith(".safetensors")
+                }
                 return update, read_json(folder / "state.json"), tensors, damaged
-            except (RunError, OSError) as error:
+            except RunError as error:
                 damaged.append(str(error))
+            except OSError as error:
+                damaged.append(f"{error.filename} cannot be read: {error.strerror}")
         if damaged:
             raise RunError(f"no checkpoint in {self.folder} can be used: {'; '.join(damaged)}")
         return None

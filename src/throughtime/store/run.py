@@ -65,7 +65,9 @@ class RunDirectory:
         """
         path = self.path
         if path.is_dir():
-            foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _OWN and not entry.name.endswith(".tmp"))
+            foreign = sorted(
+                entry.name for entry in path.iterdir() if entry.name not in _OWN and not entry.name.endswith(".tmp")
+            )
             if foreign:
                 raise RunError(f"--out {path} holds {foreign[0]}, which is not part of a run; name another folder")
             if (self.checkpoints.numbers() or (path / "result.json").exists()) and not overwrite:
@@ -118,7 +120,11 @@ class RunDirectory:
     def records(self, name: str) -> list[dict[str, Any]]:
         """The lines of such a file; one that a crash cut off at its end is left out."""
         path = self.path / name
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.exists() and path.stat().st_size else []
+        lines = (
+            path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
+            if path.exists() and path.stat().st_size
+            else []
+        )
         records = []
         for number, line in enumerate(lines, 1):
             try:
@@ -132,6 +138,12 @@ class RunDirectory:
         """Drop the lines of such a file that are later than this update: a resumed run writes them again."""
         kept = [record for record in self.records(name) if record["update"] <= update]
         write_bytes(self.path / name, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept).encode())
+
+    def clear_leftovers(self) -> None:
+        """Remove what a process was writing when it was killed."""
+        for folder in (self.path, self.checkpoints.folder):
+            for path in folder.glob(".*.tmp"):
+                _remove(path)
 
     def save_model(self, tensors: dict[str, NDArray[Any]]) -> None:
         """Write model.safetensors."""

@@ -21,8 +21,8 @@ def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    # safetensors writes the memory as it lies, whatever the strides.
-    write_bytes(path, safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}))
+    # safetensors writes the memory as it lies, whatever the strides; np.ascontiguousarray would give a scalar an axis.
+    write_bytes(path, safetensors.numpy.save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
 
 
 def load_tensors(path: Path) -> dict[str, NDArray[Any]]:

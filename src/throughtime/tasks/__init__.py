@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from throughtime.tasks.base import Baseline as Baseline, BaselineScore as BaselineScore, Batch as Batch, Feed as Feed, Metric as Metric, Task as Task
+from throughtime.tasks.base import (
+    BaselineScore as BaselineScore,
+    Batch as Batch,
+    Feed as Feed,
+    Metric as Metric,
+    Task as Task,
+)
 from throughtime.tasks.classify import Classify
 from throughtime.tasks.forecast import Forecast
 from throughtime.tasks.lm import LanguageModelling

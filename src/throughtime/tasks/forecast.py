@@ -20,17 +20,19 @@ from throughtime.errors import DataError
 from throughtime.settings import ModelSettings
 from throughtime.tasks.base import BaselineScore, Batch, Feed, Metric, State, Table, Task, scored
 from throughtime.tasks.baselines import forecast
+from throughtime.tasks.linear import Linear, fit_linear
 from throughtime.tasks.metrics import forecasting
 from throughtime.tasks.networks import recurrent_part
 from throughtime.tasks.windows import Layout, PanelWindows, Windows, covariates
 from throughtime.transforms import Scaler
-from throughtime.transforms.calendar import calendar_width
+from throughtime.transforms.calendar import cycles_seen
 
 LEVEL = 0.9
 """The share of values that an interval is meant to hold."""
 _SCORED_WINDOWS = 256
 _EPOCH_WINDOWS = 8192
 _EXAMPLES = 4
+_FITTED_WINDOWS = 20_000
 _DAY = {"s": 86400, "min": 1440, "h": 24}
 
 
@@ -57,7 +59,7 @@ class ForecastNetwork(nn.Module):
     Source: Lai et al. 2018 (LSTNet), arXiv:1703.07015, for the linear part beside the recurrent one.
     """
 
-    def __init__(self, settings: ModelSettings, layout: Layout, width: int, linear: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    def __init__(self, settings: ModelSettings, layout: Layout, width: int, linear: Linear) -> None:
         super().__init__()
         assert settings.dropout is not None
         self.horizon = layout.horizon
@@ -68,8 +70,9 @@ class ForecastNetwork(nn.Module):
         with torch.no_grad():
             self.linear.weight.copy_(torch.from_numpy(linear[0]))
             self.linear.bias.copy_(torch.from_numpy(linear[1]))
-            self.head.weight.mul_(0.1)
+            self.head.weight[0] = 0  # at first the forecast is the linear one
             self.head.bias.copy_(torch.tensor([0.0, -1.0, -1.0]))
+        self.linear.requires_grad_(False)  # trained together, it would fit the noise of few windows
 
     def forward(self, features: Tensor, past: Tensor) -> Tensor:
         """Scaled forecast, lower and upper end, ``[B, H, 3]``."""
@@ -132,14 +135,16 @@ class Forecast(Task):
 
     name: ClassVar[str] = "forecast"
     metric = Metric("mase", "MASE", higher_is_better=False)
-    monitor = Metric("loss", "loss", higher_is_better=False)
+    monitor = Metric("scaled_mae", "MAE of scaled values", higher_is_better=False)
     frequency: Frequency
     layout: Layout
     scaler: Scaler
     ids: list[str]
+    logarithmic: bool
+    """Whether the logarithm of the values is what is modelled."""
     typical: NDArray[np.float64]
     season_error: NDArray[np.float64]
-    linear: tuple[NDArray[np.float64], NDArray[np.float64]]
+    linear: Linear
     widen: NDArray[np.float64]
 
     def prepare(self, train: PanelPart) -> None:
@@ -159,10 +164,13 @@ class Forecast(Task):
         window = self.settings.forecast.window
         assert window
         lags = {season, *([day, 7 * day] if day else ())}
-        self.layout = Layout(window, horizon, tuple(sorted(lag for lag in lags if 1 < lag <= longest // 2)))
+        cycles = cycles_seen(max((series.times[: len(series)] for series in panel.series), key=len), panel.frequency.unit)
+        self.layout = Layout(window, horizon, tuple(sorted(lag for lag in lags if 1 < lag <= longest // 2)), cycles)
         self.ids = [series.id for series in panel.series]
         self.widen = np.zeros((2, horizon))
-        self.typical, self.season_error = self._scales(panel, season)
+        self.logarithmic = spreads_with_level([series.values for series in panel.series], season)
+        self.typical = np.array([self._typical(series.values) for series in panel.series])
+        self.season_error = np.array([_season_error(series.values, season) for series in panel.series])
         self.scaler = self._scaler(panel)
         encoded = self.encode(train)
         if not len(encoded.origins):
@@ -170,7 +178,8 @@ class Forecast(Task):
                 f"no series has the {window + horizon} training values of one window ({window} past, {horizon} to forecast); "
                 "use a smaller --window or --horizon"
             )
-        self.linear = self._fit_linear(encoded)
+        windows = encoded.windows.cut(_thinned(encoded, _FITTED_WINDOWS).origins)
+        self.linear = fit_linear(windows.past, windows.future, season)
         self.decide(
             task="forecast",
             cell="gru",
@@ -193,35 +202,24 @@ class Forecast(Task):
         if self.settings.model.untied:
             raise DataError("--untied is for sequences that begin at their first step; a window begins anywhere; leave it out")
 
-    def _scales(self, panel: Panel, season: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Of each series: the smallest scale of a window, and the mean error of repeating the last season."""
-        typical, errors = [], []
-        for series in panel.series:
-            values = series.values
-            spread = float(np.nanstd(values)) if (~np.isnan(values)).any() else 0.0
-            typical.append(0.01 * spread or max(1e-6 * float(np.nanmax(np.abs(values), initial=0.0)), 1e-9))
-            steps = abs(values[season:] - values[:-season]) if season < len(values) else abs(np.diff(values))
-            errors.append(float(np.nanmean(steps)) if (~np.isnan(steps)).any() else np.nan)
-        return np.array(typical), np.array(errors)
+    def _modelled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values on the scale that is modelled; a logarithm that does not exist is a missing value."""
+        return np.log(np.where(values > 0, values, np.nan)) if self.logarithmic else values
+
+    def _typical(self, values: NDArray[np.float64]) -> float:
+        """What a series moves by: the deviation within a season, or within a window where there is no season."""
+        size = max(self.settings.forecast.season or 1, 2)
+        known = self._modelled(values)
+        blocks = known[len(known) % size :].reshape(-1, size) if len(known) >= size else known[None]
+        blocks = blocks[~np.isnan(blocks).any(axis=1)]
+        spread = float(blocks.std(axis=1).mean()) if len(blocks) else 0.0
+        height = float(np.nanmax(np.abs(known), initial=0.0))
+        return spread if spread > 1e-9 * height else max(1e-6 * height, 1e-9)
 
     def _scaler(self, panel: Panel) -> Scaler:
-        blocks = [covariates(series, panel, 0) for series in panel.series]
-        names = (*panel.past, *panel.future, *panel.static, *(f"calendar {i}" for i in range(calendar_width(panel.frequency))))
+        blocks = [covariates(series, panel, self.layout.cycles, 0) for series in panel.series]
+        names = (*panel.past, *panel.future, *panel.static, *(f"{cycle} {i}" for cycle in self.layout.cycles for i in range(4)))
         return Scaler.fit(blocks, names)
-
-    def _fit_linear(self, encoded: EncodedPanel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Ridge regression from window to future, as weights and bias."""
-        W = self.layout.window
-        windows = encoded.windows.cut(encoded.origins[np.linspace(0, len(encoded.origins) - 1, min(len(encoded.origins), 20_000)).astype(np.int64)])
-        ridge = forecast.WindowRidge()
-        try:
-            ridge.fit(windows.past, windows.future)
-        except ValueError:  # no window with a complete future: start from the last value
-            weights = np.zeros((self.layout.horizon, W))
-            weights[:, -1] = 1
-            return weights, np.zeros(self.layout.horizon)
-        bias = ridge.predict(np.zeros((1, W)))[0]
-        return (ridge.predict(np.eye(W)) - bias).T, bias
 
     def transforms(self) -> dict[str, Any]:
         """Everything but the weights."""
@@ -230,6 +228,7 @@ class Forecast(Task):
             "layout": dataclasses.asdict(self.layout),
             "scaler": self.scaler.to_json(),
             "ids": self.ids,
+            "logarithmic": self.logarithmic,
             "typical": self.typical.tolist(),
             "season_error": [None if np.isnan(error) else error for error in self.season_error.tolist()],
             "widen": self.widen.tolist(),
@@ -239,8 +238,9 @@ class Forecast(Task):
         """As it was; the linear part is among the weights."""
         self.frequency = Frequency(**transforms["frequency"])
         layout = transforms["layout"]
-        self.layout = Layout(layout["window"], layout["horizon"], tuple(layout["lags"]))
+        self.layout = Layout(layout["window"], layout["horizon"], tuple(layout["lags"]), tuple(layout["cycles"]))
         self.scaler, self.ids = Scaler.from_json(transforms["scaler"]), transforms["ids"]
+        self.logarithmic = transforms["logarithmic"]
         self.typical = np.array(transforms["typical"])
         self.season_error = np.array([np.nan if error is None else error for error in transforms["season_error"]])
         self.widen = np.array(transforms["widen"])
@@ -258,11 +258,12 @@ class Forecast(Task):
         number = {name: index for index, name in enumerate(self.ids)}
         known = []
         for series in panel.series:
-            block = covariates(series, panel, self.layout.horizon)
+            block = covariates(series, panel, self.layout.cycles, self.layout.horizon)
             known.append(np.nan_to_num((block - np.array(self.scaler.mean)) / np.array(self.scaler.scale)).astype(np.float32))
-        fresh, _ = self._scales(panel, 1)
-        typical = np.array([self.typical[number[s.id]] if s.id in number else fresh[i] for i, s in enumerate(panel.series)])
-        return PanelWindows(panel, self.layout, known, typical)
+        typical = [self.typical[number[s.id]] if s.id in number else self._typical(s.values) for s in panel.series]
+        return PanelWindows(
+            panel, self.layout, known, np.array(typical), [self._modelled(s.values) for s in panel.series], not self.logarithmic
+        )
 
     def network(self) -> ForecastNetwork:
         """Recurrent layers on top of the linear part."""
@@ -282,19 +283,22 @@ class Forecast(Task):
         tail = (1 - LEVEL) / 2
         # The ends learn their distance only: they must not pull at the forecast.
         low, high = middle.detach() - (middle - lower), middle.detach() + (upper - middle)
-        return nn.functional.smooth_l1_loss(middle, truth) + _pinball(truth - low, tail) + _pinball(truth - high, 1 - tail), None
+        return nn.functional.smooth_l1_loss(middle, truth) + _pinball(truth - low, tail) + _pinball(
+            truth - high, 1 - tail
+        ), None
 
     def evaluate(self, network: torch.nn.Module, encoded: EncodedPanel) -> dict[str, float]:
         """MAE, RMSE, MASE, sMAPE and coverage."""
         found = self.forecasts(network, encoded)
         errors = self._season_errors(encoded)
         scores = forecasting(found.truth, found.value, errors, found.lower, found.upper).scores()
-        total, count = 0.0, 0
+        total, error, count = 0.0, 0.0, 0
         for start in range(0, len(encoded.origins), _SCORED_WINDOWS):
             batch = _tensors(encoded.windows.cut(encoded.origins[start : start + _SCORED_WINDOWS])).to(_device(network))
             total += self.loss(network, batch, None)[0].item() * batch.sequences
+            error += (network(batch.features, batch.past)[:, :, 0] - batch.future).abs().nanmean().item() * batch.sequences
             count += batch.sequences
-        return {"loss": total / count, **scores}
+        return {"loss": total / count, "scaled_mae": error / count, **scores}
 
     def _season_errors(self, encoded: EncodedPanel) -> NDArray[np.float64]:
         number = {name: index for index, name in enumerate(self.ids)}
@@ -311,7 +315,8 @@ class Forecast(Task):
             said = network(batch.features, batch.past).double().cpu().numpy()
             said[:, :, 1] -= self.widen[0]
             said[:, :, 2] += self.widen[1]
-            parts.append(np.concatenate([said, windows.future[:, :, None]], axis=2) * windows.scale[:, :, None] + windows.center[:, :, None])
+            joined = np.concatenate([said, windows.future[:, :, None]], axis=2)
+            parts.append(self._in_units(joined, windows.scale[:, :, None], windows.center[:, :, None]))
         joined = np.concatenate(parts)
         return Forecasts(encoded.origins, *(joined[:, :, i] for i in range(4)))
 
@@ -330,7 +335,9 @@ class Forecast(Task):
                     "give them with --future FILE"
                 )
         windows = self.windows(part)
-        found = self.forecasts(network, EncodedPanel(windows, windows.origins([len(series) for series in part.series], complete=False)))
+        found = self.forecasts(
+            network, EncodedPanel(windows, windows.origins([len(series) for series in part.series], complete=False))
+        )
         times = [at(len(series) + np.arange(horizon), series.times, part.frequency) for series in part.series]
         return {
             "series": [series.id for series in part.series for _ in range(horizon)],
@@ -339,6 +346,13 @@ class Forecast(Task):
             "lower": found.lower.ravel().tolist(),
             "upper": found.upper.ravel().tolist(),
         }
+
+    def _in_units(
+        self, scaled: NDArray[np.float64], scale: NDArray[np.float64], center: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        values: NDArray[np.float64] = scaled * scale + center
+        # A logarithm beyond 700 is no number any more; what diverged so far is wrong at any height.
+        return np.exp(np.minimum(values, 700.0)) if self.logarithmic else values
 
     def finish(self, network: torch.nn.Module, valid: EncodedPanel) -> None:
         """Move the ends of the intervals so that they hold the share of the validation values that they are meant to.
@@ -366,12 +380,12 @@ class Forecast(Task):
         """Persistence, seasonal-naive, drift, and ridge on the window."""
         learn, score = self.encode(train), self.encode(test)
         fitted, asked = (e.windows.cut(e.origins) for e in (_thinned(learn, 20_000), score))
-        truth = asked.future * asked.scale + asked.center
+        truth = self._in_units(asked.future, asked.scale, asked.center)
         errors = self._season_errors(score)
 
         def measure(method: Any) -> dict[str, float]:
             method.fit(fitted.past, fitted.future)
-            said = method.predict(asked.past) * asked.scale + asked.center
+            said = self._in_units(method.predict(asked.past), asked.scale, asked.center)
             return forecasting(truth, said, errors).scores()
 
         season = self.settings.forecast.season
@@ -384,12 +398,18 @@ class Forecast(Task):
         errors = abs(found.truth - found.value)
         cut = encoded.windows.cut(encoded.origins)
         season = self.settings.forecast.season or 1
-        naive = {"persistence": forecast.Persistence()}
+        naive: dict[str, Any] = {"persistence": forecast.Persistence()}
         if 1 < season <= self.layout.window:
             naive["seasonal-naive"] = forecast.SeasonalNaive(season)
-        said = {name: method.fit(cut.past, cut.future).predict(cut.past) * cut.scale + cut.center for name, method in naive.items()}
-        per_step = {"model": np.nanmean(errors, axis=0), **{name: np.nanmean(abs(found.truth - value), axis=0) for name, value in said.items()}}
-        mean = np.nan_to_num(np.nanmean(errors / cut.scale, axis=1))
+        said = {
+            name: self._in_units(method.fit(cut.past, cut.future).predict(cut.past), cut.scale, cut.center)
+            for name, method in naive.items()
+        }
+        per_step = {
+            "model": np.nanmean(errors, axis=0),
+            **{name: np.nanmean(abs(found.truth - value), axis=0) for name, value in said.items()},
+        }
+        mean = np.nan_to_num(np.nanmean(errors, axis=1) / self._season_errors(encoded))
         spread = np.linspace(0, len(mean) - 1, min(len(mean), _EXAMPLES)).round().astype(np.int64)
         worst = np.argsort(-mean, kind="stable")[:_EXAMPLES]
 
@@ -426,6 +446,52 @@ class Forecast(Task):
             f"{str(model.cell).upper()}, {model.layers} layer{plural} of {model.hidden} units, on top of a linear forecast from the window, "
             f"{layout.window} steps to {layout.horizon} steps"
         )
+
+
+def spreads_with_level(values: list[NDArray[np.float64]], season: int) -> bool:
+    """Whether series move in proportion to their level, as sales that grow do: then their logarithms are easier to forecast.
+
+    Args:
+        values: of each series; NaN is missing.
+        season: steps in a season.
+
+    Returns:
+        True if all values are above zero, and the deviation of a season over its mean varies less from season to season than the
+        deviation itself.
+
+    Example:
+        >>> wave = np.tile([1.0, 2.0, 3.0, 2.0], 10)
+        >>> spreads_with_level([wave * 1.05 ** np.arange(40)], 4), spreads_with_level([wave + np.arange(40)], 4)
+        (True, False)
+
+    Source: Guerrero 1993, Journal of Forecasting 12, for choosing a power by what steadies the spread; here between 0 and 1 only.
+    """
+    votes = []
+    for series in values:
+        known = series[~np.isnan(series)]
+        if not len(known) or known.min() <= 0:
+            return False
+        size = season if season > 1 else 12
+        blocks = known[len(known) % size :].reshape(-1, size)
+        if len(blocks) >= 4:
+            # Less its own trend, or growth itself would pass for spread.
+            steps = np.diff(blocks, axis=1).std(axis=1)
+            level = blocks.mean(axis=1)
+            if steps.min() > 0:
+                votes.append(_variation(steps / level) < _variation(steps))
+    return bool(votes) and sum(votes) > len(votes) / 2
+
+
+def _variation(values: NDArray[np.float64]) -> float:
+    return float(values.std() / values.mean())
+
+
+def _season_error(values: NDArray[np.float64], season: int) -> float:
+    """The mean error of repeating the last season; NaN where there is none."""
+    season = season if season < len(values) else 1
+    errors = abs(values[season:] - values[:-season])
+    errors = errors[~np.isnan(errors)]
+    return float(errors.mean()) if len(errors) else np.nan
 
 
 def _tensors(windows: Windows) -> WindowBatch:

@@ -89,7 +89,9 @@ class WordInputs(Inputs):
     def encode(self, part: Sequences) -> EncodedInputs:
         """Each distinct word is looked up once."""
         sequences = _split(part)
-        distinct = {word: number for number, word in enumerate(dict.fromkeys(word for sequence in sequences for word in sequence))}
+        distinct = {
+            word: number for number, word in enumerate(dict.fromkeys(word for sequence in sequences for word in sequence))
+        }
         word, pieces, offsets = self.features.lookup(list(distinct))
         ragged = Ragged.of([np.fromiter((distinct[w] for w in sequence), np.int32, len(sequence)) for sequence in sequences])
         table = Ragged(pieces, offsets)
@@ -257,7 +259,8 @@ def inputs_for(train: Sequences, settings: Settings) -> type[Inputs]:
     """The way that suits what was read."""
     if train.kind == "text":
         return WordInputs if settings.data.tokens in (None, "word") else TokenInputs
-    return {"words": WordInputs, "numeric": NumericInputs, "sound": SoundInputs}[train.kind]
+    kinds: dict[str, type[Inputs]] = {"words": WordInputs, "numeric": NumericInputs, "sound": SoundInputs}
+    return kinds[train.kind]
 
 
 def read_vectors(path: Path, wanted: set[str]) -> dict[str, NDArray[np.float32]]:

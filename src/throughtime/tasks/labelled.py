@@ -144,7 +144,9 @@ class LabelledTask(Task):
         encoded = self.inputs.encode(part)
         if self.steps is not None and (wrong := np.flatnonzero(encoded.lengths != self.steps)).size:
             row = int(wrong[0])
-            raise DataError(f"{part.origin(row)} has {encoded.lengths[row]} steps; --untied has weights for {self.steps}, no more and no fewer")
+            raise DataError(
+                f"{part.origin(row)} has {encoded.lengths[row]} steps; --untied has weights for {self.steps}, no more and no fewer"
+            )
         return Labelled(encoded, None if part.targets is None else self.encode_targets(part))
 
     def plain(self, part: Sequences) -> Sequences:

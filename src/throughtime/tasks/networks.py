@@ -12,7 +12,7 @@ from throughtime import nn as recurrent
 from throughtime.settings import ModelSettings
 from throughtime.tasks.base import State
 
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": recurrent.RNN, "gru": recurrent.GRU, "lstm": recurrent.LSTM}
+CELLS: dict[str, Any] = {"rnn": recurrent.RNN, "gru": recurrent.GRU, "lstm": recurrent.LSTM}
 
 
 def recurrent_part(
@@ -36,7 +36,8 @@ def recurrent_part(
     if settings.cell == "lstm" and settings.init == "orthogonal":
         recurrent.init.forget_bias_(layers)
     options = {"longest": steps or 100} if settings.init == "chrono" else {}
-    return recurrent.init.by_name(layers, settings.init, **options)
+    initialised: nn.RNNBase = recurrent.init.by_name(layers, settings.init, **options)
+    return initialised
 
 
 class Tokens(nn.Module):

@@ -119,7 +119,12 @@ class Regress(LabelledTask):
         if not self.per_step:
             worst = np.argsort(-abs(truth - predicted), kind="stable")[:12]
             result["worst"] = [
-                {"origin": part.origin(int(row)), "input": shown(part, int(row)), "truth": float(truth[row]), "predicted": float(predicted[row])}
+                {
+                    "origin": part.origin(int(row)),
+                    "input": shown(part, int(row)),
+                    "truth": float(truth[row]),
+                    "predicted": float(predicted[row]),
+                }
                 for row in worst
             ]
         return result

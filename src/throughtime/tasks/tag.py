@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -42,7 +43,11 @@ class Tag(LabelledTask):
 
     def encode_targets(self, part: Sequences) -> Ragged:
         """Ids of tags."""
-        return Ragged.of([self.labels.encode(tags, lambda step, row=row: f"{part.origin(row)}, step {step + 1}") for row, tags in enumerate(part.targets)])
+
+        def place(row: int) -> Callable[[int], str]:
+            return lambda step: f"{part.origin(row)}, step {step + 1}"
+
+        return Ragged.of([self.labels.encode(tags, place(row)) for row, tags in enumerate(part.targets)])
 
     def decide_defaults(self, train: Sequences, encoded: EncodedInputs) -> None:
         """A bidirectional LSTM, as has long served for tagging."""
@@ -133,7 +138,9 @@ class Tag(LabelledTask):
         predicted, _ = self.predicted(network, encoded)
         truth = self._truth(encoded)
         result = tagging(truth, predicted, self._known(part))
-        mistakes = np.array([sum(t != p for t, p in zip(true, said, strict=True)) for true, said in zip(truth, predicted, strict=True)])
+        mistakes = np.array(
+            [sum(t != p for t, p in zip(true, said, strict=True)) for true, said in zip(truth, predicted, strict=True)]
+        )
         worst = [int(row) for row in np.argsort(-mistakes, kind="stable")[:12] if mistakes[row]]
         return {
             "per_tag": [dataclasses.asdict(row) for row in result.per_tag],
@@ -143,7 +150,9 @@ class Tag(LabelledTask):
             "worst": [
                 {
                     "origin": part.origin(row),
-                    "words": [str(word) for word in (part.inputs[row] if part.kind == "words" else range(1, len(truth[row]) + 1))][:_SHOWN_STEPS],
+                    "words": [
+                        str(word) for word in (part.inputs[row] if part.kind == "words" else range(1, len(truth[row]) + 1))
+                    ][:_SHOWN_STEPS],
                     "truth": truth[row][:_SHOWN_STEPS],
                     "predicted": predicted[row][:_SHOWN_STEPS],
                 }

@@ -12,7 +12,7 @@ from throughtime.data.records import Panel, Series
 from throughtime.transforms.calendar import calendar
 
 SMALLEST_SHARE = 0.01
-"""A window that hardly moves is scaled by this share of what its series does in training."""
+"""A window that hardly moves is scaled by this share of what its series moves by in training."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class Layout:
         window: steps of the past, W.
         horizon: steps to forecast, H.
         lags: whole seasons back; the network sees the values there beside each step.
+        cycles: of the calendar, which it sees too.
     """
 
     window: int
     horizon: int
     lags: tuple[int, ...]
+    cycles: tuple[str, ...]
 
     @property
     def before(self) -> int:
@@ -61,13 +63,23 @@ class PanelWindows:
         panel: the series.
         layout: what a window consists of.
         known: covariates of each series and step, ``[n + H, K]``, scaled; see :func:`covariates`.
-        typical: the smallest scale of each series, ``[series]``.
+        typical: what each series moves by, ``[series]``.
+        values: of each series, on the scale that is modelled.
+        own: whether each window is scaled by its own spread; else by what is typical of its series.
     """
 
-    def __init__(self, panel: Panel, layout: Layout, known: list[NDArray[np.float32]], typical: NDArray[np.float64]) -> None:
-        self.panel, self.layout, self.typical = panel, layout, typical
+    def __init__(
+        self,
+        panel: Panel,
+        layout: Layout,
+        known: list[NDArray[np.float32]],
+        typical: NDArray[np.float64],
+        values: list[NDArray[np.float64]],
+        own: bool,
+    ) -> None:
+        self.panel, self.layout, self.typical, self.own = panel, layout, typical, own
         before, after = layout.before, layout.horizon
-        blocks = [np.pad(series.values, (before, after), constant_values=np.nan) for series in panel.series]
+        blocks = [np.pad(series, (before, after), constant_values=np.nan) for series in values]
         self.values = np.concatenate(blocks)
         # Where the first value of each series lies in the flat array.
         self.starts = np.cumsum([0, *map(len, blocks[:-1])]) + before
@@ -103,8 +115,9 @@ class PanelWindows:
         seen = ~np.isnan(past)
         count = np.maximum(seen.sum(axis=0), 1)
         center = np.where(seen, past, 0).sum(axis=0) / count
-        spread = np.sqrt(np.where(seen, past - center, 0).__pow__(2).sum(axis=0) / count)
-        scale = np.maximum(spread, self.typical[origins[:, 0]])
+        typical = self.typical[origins[:, 0]]
+        spread = np.sqrt((np.where(seen, past - center, 0) ** 2).sum(axis=0) / count)
+        scale = np.maximum(spread, SMALLEST_SHARE * typical) if self.own else typical
         scaled = (values - center) / scale
 
         def column(x: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -115,7 +128,9 @@ class PanelWindows:
         for lag in self.layout.lags:
             seasons = np.where(steps < 0, 1, steps // lag + 1)  # the last season that is past
             columns.append(column((self.values[places - (seasons * lag)[:, None]] - center) / scale))
-        columns.append(column(np.broadcast_to(np.log(np.maximum(scale, 1e-30) / self.typical[origins[:, 0]])[None], places.shape)))
+        columns.append(
+            column(np.broadcast_to(np.log(np.maximum(spread, SMALLEST_SHARE * typical) / typical)[None], places.shape))
+        )
         known = self.known[places]
         panel = len(self.panel.past)
         known[W:, :, :panel] = 0  # known up to now only
@@ -123,12 +138,13 @@ class PanelWindows:
         return Windows(features, _carried(scaled[:W]).T, scaled[W:].T, center[:, None], scale[:, None])
 
 
-def covariates(series: Series, panel: Panel, horizon: int) -> NDArray[np.float64]:
+def covariates(series: Series, panel: Panel, cycles: tuple[str, ...], horizon: int) -> NDArray[np.float64]:
     """What is known of each step of a series beside its values: past, future and static covariates, then the calendar.
 
     Args:
         series: n values.
         panel: it belongs to.
+        cycles: of the calendar.
         horizon: steps beyond its last value.
 
     Returns:
@@ -141,7 +157,7 @@ def covariates(series: Series, panel: Panel, horizon: int) -> NDArray[np.float64
 
     times = at(np.arange(n), series.times, panel.frequency)
     static = np.broadcast_to(series.static, (n, len(series.static)))
-    return np.concatenate([filled(series.past), filled(series.future), static, calendar(times, panel.frequency)], axis=1)
+    return np.concatenate([filled(series.past), filled(series.future), static, calendar(times, cycles)], axis=1)
 
 
 def _carried(past: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ def where_it_broke(task: Task, network: torch.nn.Module, batch: Any, state: Stat
         state: what was carried into it.
 
     Returns:
-        A phrase: ``"first in rnn, layer output, at step 57 of sequence 3 in the batch"``.
+        A phrase: ``"first in the output of rnn at step 57 of sequence 3 in the batch"``.
     """
     for name, parameter in network.named_parameters():
         if not torch.isfinite(parameter).all():
@@ -30,9 +30,10 @@ def where_it_broke(task: Task, network: torch.nn.Module, batch: Any, state: Stat
 
     def look(name: str, module: torch.nn.Module) -> Any:
         def hook(_module: torch.nn.Module, inputs: Any, output: Any) -> None:
-            value = output[0] if isinstance(output, tuple) else output
-            if not found and isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
-                found.append(f"first in the output of {name}{_step(module, value)}")
+            for side, given in (("input", inputs), ("output", output)):
+                value = given[0] if isinstance(given, tuple) and given else given
+                if not found and isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
+                    found.append(f"first in the {side} of {name}{_step(module, value)}")
 
         return module.register_forward_hook(hook)
 
@@ -53,10 +54,10 @@ def where_it_broke(task: Task, network: torch.nn.Module, batch: Any, state: Stat
     return "in the norm of the gradient, each part of it being finite"
 
 
-def _step(module: torch.nn.Module, output: Tensor) -> str:
-    """For the output of a recurrent layer, ``[T, B, H]``: the first step and the sequence."""
-    if not isinstance(module, RNN | GRU | LSTM) or output.ndim != 3:
+def _step(module: torch.nn.Module, value: Tensor) -> str:
+    """For the input or output of a recurrent layer, ``[T, B, ...]``: the first step and the sequence."""
+    if not isinstance(module, RNN | GRU | LSTM) or value.ndim != 3:
         return ""
-    bad = (~torch.isfinite(output)).any(dim=2)
+    bad = (~torch.isfinite(value)).any(dim=2)
     step = int(bad.any(dim=1).nonzero()[0])
     return f" at step {step + 1} of sequence {int(bad[step].nonzero()[0]) + 1} in the batch"

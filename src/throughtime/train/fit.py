@@ -80,7 +80,9 @@ def fit(
     return _trained(run, task, parts, config, progress, interrupted)
 
 
-def resume(path: Path, *, progress: Progress | None = None, interrupted: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
+def resume(
+    path: Path, *, progress: Progress | None = None, interrupted: Callable[[], bool] = lambda: False
+) -> dict[str, Any] | None:
     """Go on with a run exactly where it stopped.
 
     Args:
@@ -106,7 +108,9 @@ def resume(path: Path, *, progress: Progress | None = None, interrupted: Callabl
         if before != now:
             raise RunError(f"{now['path']} has changed since the run was started; put the old file back, or start a new run")
     if len(config["files"]) != len(facts["files"]) or config["settings"] != task.settings.as_json():
-        raise RunError(f"the data in {config['source']} is not what the run was started with; put the old data back, or start a new run")
+        raise RunError(
+            f"the data in {config['source']} is not what the run was started with; put the old data back, or start a new run"
+        )
     return _trained(run, task, parts, config, progress, interrupted)
 
 
@@ -114,10 +118,13 @@ def _prepared(source: Path, settings: Settings, progress: Progress) -> tuple[Tas
     """Read, divide, fit the transforms."""
     dataset = read(source, settings)
     settings = settings.replace(**{"task": dataset.task, **dataset.resolved})
-    others = {name: read(path, settings) for name in ("valid", "test") if (path := getattr(settings.data, name)) is not None}
+    alike = settings.replace(split_column=None, group=None)  # a file of its own need not say what part it is
+    others = {name: read(path, alike) for name in ("valid", "test") if (path := getattr(settings.data, name)) is not None}
     for name, other in others.items():
         if other.task != dataset.task:
-            raise SettingsError(f"--{name} {getattr(settings.data, name)} is for {other.task}, the training data for {dataset.task}; give files of one kind")
+            raise SettingsError(
+                f"--{name} {getattr(settings.data, name)} is for {other.task}, the training data for {dataset.task}; give files of one kind"
+            )
     progress.say(dataset.sentence)
     parts = split(dataset, settings, **others)
     progress.say(parts.sentence)
@@ -170,7 +177,11 @@ def _trained(
         "beats_baselines": beats,
         "metric": dataclasses.asdict(metric),
         "scored_on": scored_on,
-        "parts": {name: _size(part) for name, part in (("train", parts.train), ("valid", parts.valid), ("test", parts.test)) if part is not None},
+        "parts": {
+            name: _size(part)
+            for name, part in (("train", parts.train), ("valid", parts.valid), ("test", parts.test))
+            if part is not None
+        },
         "model": {
             "description": task.describe(),
             "parameters": sum(parameter.numel() for parameter in fitted.network.parameters()),
@@ -219,7 +230,9 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = task.network().to(_device(settings.device))
-        trainer = Trainer(task, network, task.feed(task.encode(parts.train)), task.encode(parts.valid), run, progress, interrupted)
+        trainer = Trainer(
+            task, network, task.feed(task.encode(parts.train)), task.encode(parts.valid), run, progress, interrupted
+        )
         if run is not None:
             trainer.restore()
         progress.training_starts(task.describe(), task.monitor.label, trainer.place.total)
@@ -262,7 +275,9 @@ def _amount(part: Any) -> str:
 def _size(part: Any) -> dict[str, int]:
     if isinstance(part, PanelPart):
         panel: Panel = part.panel
-        lengths = [len(series) - (start if start < len(series) else 0) for series, start in zip(panel.series, part.starts, strict=True)]
+        lengths = [
+            len(series) - (start if start < len(series) else 0) for series, start in zip(panel.series, part.starts, strict=True)
+        ]
         return {"sequences": len(panel), "steps": sum(lengths), "shortest": min(lengths), "longest": max(lengths)}
     return {"sequences": len(part)}
 

@@ -22,7 +22,9 @@ def optimizer_names() -> list[str]:
     return sorted(
         name
         for name, kind in vars(torch.optim).items()
-        if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer) and name not in ("Optimizer", "LBFGS", "SparseAdam", "Muon")
+        if inspect.isclass(kind)
+        and issubclass(kind, torch.optim.Optimizer)
+        and name not in ("Optimizer", "LBFGS", "SparseAdam", "Muon")
     )
 
 
@@ -35,7 +37,10 @@ def check_optimizer(name: str) -> str:
     known = {known.lower(): known for known in optimizer_names()}
     if name.lower() not in known:
         near = get_close_matches(name.lower(), known, 1)
-        raise SettingsError(f"there is no optimizer {name!r}; " + (f"did you mean {known[near[0]]}?" if near else f"known are {', '.join(known.values())}"))
+        raise SettingsError(
+            f"there is no optimizer {name!r}; "
+            + (f"did you mean {known[near[0]]}?" if near else f"known are {', '.join(known.values())}")
+        )
     return known[name.lower()]
 
 

@@ -80,7 +80,8 @@ class Trainer:
         valid: the encoded validation part.
         run: where checkpoints and metrics go; ``None`` keeps nothing.
         progress: who is told.
-        interrupted: asked after every update; once true, a checkpoint is written and :class:`KeyboardInterrupt` raised.
+        interrupted: asked after every update; once true, a checkpoint is written and :class:`KeyboardInterrupt` raised. (A Ctrl-C that Python raises
+            by itself may come in the middle of an update, when there is nothing whole to save: the last checkpoint stands.)
     """
 
     def __init__(
@@ -96,7 +97,12 @@ class Trainer:
         self.task, self.network, self.feed, self.valid = task, network, feed, valid
         self.run, self.progress, self.interrupted = run, progress or Progress(), interrupted
         training = task.settings.training
-        assert training.optimizer is not None and training.lr is not None and training.epochs is not None and training.patience is not None
+        assert (
+            training.optimizer is not None
+            and training.lr is not None
+            and training.epochs is not None
+            and training.patience is not None
+        )
         self.settings, self.rate, self.patience = training, training.lr, training.patience
         self.optimizer = make_optimizer(training.optimizer, network, training.lr, training.weight_decay)
         self.device = next(network.parameters()).device
@@ -111,6 +117,10 @@ class Trainer:
         self.seconds = 0.0
         """Of training, evaluations included, since this process began."""
         self.steps_done = 0
+        self._begun_at = 0
+        self._saved_at: int | None = None
+        self._evaluating = 0.0
+        self._evaluation_seconds = 0.0
 
     def fit(self) -> Place:
         """Train to the end, and leave the best weights in the network.
@@ -120,32 +130,37 @@ class Trainer:
 
         Raises:
             TrainingError: the loss was no number time and again.
-            KeyboardInterrupt: ``interrupted`` said so, or Ctrl-C; a checkpoint was written before.
+            KeyboardInterrupt: ``interrupted`` said so; a checkpoint was written before.
+            RunError: a checkpoint cannot be written; the ones before are untouched.
         """
         begun = saved = time.monotonic()
         place = self.place
+        self._begun_at = place.update
         try:
             if place.update == 0:
                 self._evaluate(begun)
             while not place.stopped:
                 self._plan(time.monotonic() - begun)
                 self._update()
-                if place.update % self.evaluate_every == 0 or place.update == place.total:
+                if place.update % self.evaluate_every == 0 or place.update == self._last:
                     self._evaluate(begun)
                 if self.interrupted():
+                    self.save()
                     raise KeyboardInterrupt
                 if self.run and time.monotonic() - saved >= self.settings.save_every:
                     self.save()
                     saved = time.monotonic()
-        except KeyboardInterrupt:
-            self.save()
-            raise
         finally:
             self.progress.training_ends()
             self.seconds += time.monotonic() - begun
-        self.save()
+        if self._saved_at != place.update:
+            self.save()
         self.network.load_state_dict(self.best)
         return place
+
+    @property
+    def _last(self) -> int:
+        return self.limit if self.place.total is None else self.place.total
 
     def _plan(self, spent: float) -> None:
         """Turn a time budget into a number of updates, once; the number is recorded, so that a resumed run has the same."""
@@ -157,16 +172,14 @@ class Trainer:
             if recorded["decided_at"] == place.update:
                 place.total = recorded["updates"]
             return
-        if place.update < 10 or (spent < 0.05 * budget and place.update < self.evaluate_every):
+        made = place.update - self._begun_at
+        if made < 10 or (spent < 0.05 * budget and made < self.evaluate_every):
             return
-        per_update = max(spent - self._evaluation_seconds, 1e-9) / place.update
-        per_update += self._evaluation_seconds / self.evaluate_every
-        left = max(budget - spent, 0.0)
-        place.total = min(self.limit, place.update + max(1, int(left / per_update)))
+        per_update = max(spent - self._evaluating, 1e-9) / made + self._evaluation_seconds / self.evaluate_every
+        # Updates made by a process that was killed count by what they would take now: no clock went into its checkpoint.
+        place.total = min(self.limit, max(place.update + 1, int(budget / per_update)))
         if self.run:
             write_json(self.run.path / "plan.json", {"decided_at": place.update, "updates": place.total, "time_budget": budget})
-
-    _evaluation_seconds = 0.0
 
     def _update(self) -> None:
         place = self.place
@@ -205,6 +218,7 @@ class Trainer:
     def _roll_back(self, batch: Any, state: State) -> None:
         """Back to the last good state with half the rate; the batches go on, the one that broke is not met again at once."""
         place, good = self.place, self.good
+        torch.manual_seed(_mixed(self.settings.seed, place.update - 1))  # the same dropout as when it broke
         where = where_it_broke(self.task, self.network, batch, state)
         place.rollbacks.append(place.update)
         if len(place.rollbacks) > ROLLBACKS:
@@ -229,17 +243,20 @@ class Trainer:
         started = time.monotonic()
         scores = evaluate(self.task, self.network, self.valid)
         self._evaluation_seconds = time.monotonic() - started
+        self._evaluating += self._evaluation_seconds
         score, loss = scores[monitor.name], scores["loss"]
         # Few validation sequences give many ties, of accuracy above all: the loss tells them apart.
         tied = score == place.best and place.best_loss is not None and loss < place.best_loss
-        best = math.isfinite(score) and (monitor.better(score, place.best) or tied)
+        # An accuracy is a number even where all outputs are none; the loss tells.
+        healthy = math.isfinite(score) and math.isfinite(loss)
+        best = healthy and (monitor.better(score, place.best) or tied)
         if best:
             place.best, place.best_loss, place.best_update, place.waited = score, loss, place.update, 0
         elif place.update:
             place.waited += 1
         if best or not self.best:
             self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-        if all(math.isfinite(v) for v in scores.values()):
+        if healthy:
             self.good = self._snapshot()
         rate = self.optimizer.param_groups[0]["lr"] if place.update else 0.0
         train_loss = place.loss_sum / place.loss_count if place.loss_count else None
@@ -252,7 +269,7 @@ class Trainer:
         self.progress.evaluated(record)
         if self.settings.schedule == "plateau" and place.waited and place.waited % PLATEAU_PATIENCE == 0:
             place.rate_factor *= PLATEAU_FACTOR
-        if place.total is not None and place.update >= place.total:
+        if place.update >= self._last:
             place.stopped = f"after {place.update:,} updates, as planned"
         elif place.waited >= self.patience:
             place.stopped = f"no better for {place.waited} evaluations"
@@ -273,7 +290,12 @@ class Trainer:
             return
         arrays, plain = optimizer_state(self.optimizer)
         carried = {} if self.state is None else {str(i): _array(part) for i, part in enumerate(_parts(self.state))}
-        state = {"place": asdict(self.place), "optimizer": plain, "good_optimizer": self.good.optimizer[1], "good_update": self.good.update}
+        state = {
+            "place": asdict(self.place),
+            "optimizer": plain,
+            "good_optimizer": self.good.optimizer[1],
+            "good_update": self.good.update,
+        }
         self.run.checkpoints.save(
             self.place.update,
             state,
@@ -286,6 +308,7 @@ class Trainer:
                 "carried": carried,
             },
         )
+        self._saved_at = self.place.update
 
     def restore(self) -> bool:
         """Take up the newest whole checkpoint.
@@ -297,6 +320,7 @@ class Trainer:
             RunError: there are some, and all are damaged.
         """
         assert self.run is not None
+        self.run.clear_leftovers()
         found = self.run.checkpoints.load_newest()
         if found is None:
             update = -1
@@ -304,15 +328,19 @@ class Trainer:
             update, state, tensors, damaged = found
             for line in damaged:
                 self.progress.warn(f"{line}; going on from update {update}")
-            self.place = Place(**state["place"])
+            self.place, self._saved_at = Place(**state["place"]), update
             self.network.load_state_dict(_tensors(tensors["network"]))
             restore_optimizer(self.optimizer, tensors["optimizer"], state["optimizer"])
             self.best = _tensors(tensors["best"])
-            self.good = _Snapshot(_tensors(tensors["good"]), (tensors["good_optimizer"], state["good_optimizer"]), state["good_update"])
+            self.good = _Snapshot(
+                _tensors(tensors["good"]), (tensors["good_optimizer"], state["good_optimizer"]), state["good_update"]
+            )
             carried = tuple(torch.from_numpy(part).to(self.device) for _, part in sorted(tensors["carried"].items()))
             self.state = None if not carried else carried[0] if len(carried) == 1 else carried
         for name in ("metrics.jsonl", "timings.jsonl"):
             self.run.keep_records(name, update)
+        # The first line was written when training began with an evaluation: it says how long one takes, until this process has made one.
+        self._evaluation_seconds = next((record["seconds"] for record in self.run.records("timings.jsonl")), 0.0)
         return found is not None
 
 

@@ -1,0 +1,141 @@
+"""Tables: predictions into a file or onto stdout, scores as aligned lines."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from throughtime.errors import SettingsError
+
+ENDINGS = (".csv", ".parquet", ".jsonl")
+
+
+def check_out(out: Path | None, *sources: Path | None) -> None:
+    """Raise where a table cannot be written, before anything is computed.
+
+    Args:
+        out: the file; ``None`` is stdout.
+        sources: what is read, and must not be written over.
+
+    Raises:
+        SettingsError: another ending, a folder that is not there, or the data itself.
+    """
+    if out is None:
+        return
+    if out.suffix.lower() not in ENDINGS:
+        raise SettingsError(f"--out {out} ends in {out.suffix or 'nothing'}, expected {', '.join(ENDINGS)}")
+    if not out.parent.is_dir():
+        raise SettingsError(f"--out {out}: there is no folder {out.parent}; make it, or name another")
+    if out.is_dir() or any(
+        source is not None and source.exists() and out.exists() and out.samefile(source) for source in sources
+    ):
+        raise SettingsError(f"--out {out} is {'a folder' if out.is_dir() else 'the data that is read'}; name another file")
+
+
+def write_table(table: dict[str, list[Any]], out: Path | None) -> None:
+    """Write a table as CSV, Parquet or JSONL, by the ending of the file; as CSV onto stdout where there is none.
+
+    Args:
+        table: columns of one length, by name.
+        out: the file; it is written whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    import polars as pl
+
+    from throughtime.store import write_bytes
+
+    frame, content = pl.DataFrame(table, strict=False), io.BytesIO()
+    ending = ".csv" if out is None else out.suffix.lower()
+    writers: dict[str, Callable[[io.BytesIO], object]]
+    writers = {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".jsonl": frame.write_ndjson}
+    writers[ending](content)
+    if out is not None:
+        write_bytes(out, content.getvalue())
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content.getvalue())  # UTF-8 whatever the terminal is: it is data
+    sys.stdout.buffer.flush()
+
+
+def number(value: Any) -> str:
+    """A number as people read it, in characters that every terminal has.
+
+    Example:
+        >>> number(0.62396), number(-12345.6), number(None)
+        ('0.6240', '-12,346', '-')
+    """
+    from throughtime.report import formats
+
+    return formats.number(value).replace("−", "-").replace("–", "-")
+
+
+def score_lines(scores: dict[str, float], first: str) -> list[str]:
+    """Scores below each other.
+
+    Args:
+        scores: by name.
+        first: the one that comes first: what the task is judged by.
+    """
+    from throughtime.report import formats
+
+    order = sorted(scores, key=lambda name: name != first)
+    return aligned([[formats.name(name), number(scores[name])] for name in order])
+
+
+def result_lines(result: dict[str, Any], width: int) -> list[str]:
+    """The model of a result against its baselines, best first below it; columns that do not fit are left out, the last first.
+
+    Args:
+        result: what result.json holds.
+        width: of the terminal, in characters.
+    """
+    from throughtime.report import formats
+
+    metric = result["metric"]
+    sign = -1 if metric["higher_is_better"] else 1
+    own = result["scores"][result["scored_on"]]
+    rivals = sorted(
+        (b for b in result["baselines"] if metric["name"] in b["scores"]), key=lambda b: sign * b["scores"][metric["name"]]
+    )
+    names = [metric["name"], *(name for name in own if name not in (metric["name"], "loss"))]
+    model = result["model"]
+    rows = [["", *(formats.name(name) for name in names), "parameters", "seconds"]]
+    rows.append(
+        ["this model", *(number(own.get(name)) for name in names), number(model["parameters"]), _seconds(result["training"])]
+    )
+    for rival in rivals:
+        scores = (number(rival["scores"].get(name)) for name in names)
+        rows.append([rival["name"], *scores, number(rival["parameters"]), _seconds(rival)])
+    columns = list(range(len(rows[0])))
+    while True:
+        lines = aligned([[row[column] for column in columns] for row in rows])
+        if len(columns) <= 2 or max(map(len, lines)) <= width:
+            return lines
+        # Scores beyond the first are what can best be missed: the report has them all.
+        columns.pop(-3 if len(columns) > 4 else -1)
+
+
+def _seconds(record: dict[str, Any]) -> str:
+    return f"{record['seconds']:,.1f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Cells as lines: the first column from the left, the others from the right.
+
+    Example:
+        >>> aligned([["loss", "1"], ["accuracy", "0.5"]])
+        ['loss        1', 'accuracy  0.5']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

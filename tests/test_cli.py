@@ -1,0 +1,429 @@
+"""The command line: what it prints, its exit statuses, one line for every error, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from throughtime.cli import main
+from throughtime.cli.options import settings_of
+from throughtime.cli.tables import result_lines
+from throughtime.errors import SettingsError
+from throughtime.settings import SECTIONS, Settings
+from throughtime.store import RunDirectory
+
+SMALL = ("--epochs", "2", "--hidden", "8")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small files of several kinds."""
+    folder = tmp_path_factory.mktemp("data")
+    words = [f"{number} {'good fine' if number % 2 else 'bad poor'} film {number * 7 % 13}" for number in range(80)]
+    rows = [f"{text},{'yes' if 'good' in text else 'no'}" for text in words]
+    (folder / "reviews.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    (folder / "names.txt").write_text("\n".join(f"{a}{b}{c}" for a in "abcdef" for b in "éiou" for c in "nmrst") + "\n")
+    months = [f"{2000 + m // 12}-{m % 12 + 1:02},{100 + m + 10 * (m % 12)},{m % 3}" for m in range(84)]
+    (folder / "sales.csv").write_text("\n".join(["month,units,promo", *months]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(data: Path) -> dict[str, Path]:
+    """A finished run of several kinds."""
+    found = {}
+    for name, flags in (
+        ("reviews.csv", ()),
+        ("names.txt", ()),
+        ("sales.csv", ("--target", "units", "--future", "promo", "--horizon", "3", "--window", "12")),
+    ):
+        out = data / "runs" / name
+        assert main(["fit", str(data / name), "--out", str(out), *SMALL, *flags]) == 0
+        found[name] = out
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr."""
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_fit_says_what_it_understood_and_how_it_came_out(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = call(capsys, "fit", data / "reviews.csv", *SMALL)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("classify `text` into `label`")
+    assert lines[1].startswith("split: ")
+    evaluations = [line for line in lines if line.startswith("epoch ")]
+    assert len(evaluations) >= 2
+    assert all("valid accuracy" in line for line in evaluations)
+    assert "steps/s" in evaluations[-1]
+    result = RunDirectory(Path("runs/reviews")).result()
+    assert result is not None
+    headline = lines.index(result["headline"])
+    table = lines[headline + 2 :]
+    assert table[0].split()[0] == "accuracy"
+    assert table[1].startswith("this model")
+    assert {b["name"] for b in result["baselines"]} <= {line.split("  ")[0] for line in table}
+    assert lines[-3:] == [
+        "report  runs/reviews/report.html",
+        "run     runs/reviews",
+        "next    throughtime predict runs/reviews NEW-DATA --out predictions.csv",
+    ]
+    assert RunDirectory(Path("runs/reviews")).config()["command"].startswith("throughtime fit ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+
+def test_a_run_gets_a_fresh_name(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("names", "names-2"):
+        status, out, _ = call(capsys, "fit", data / "names.txt", "--no-baselines", *SMALL)
+        assert status == 0
+        assert f"run     runs/{name}\n" in out
+        assert "this model" in out
+    assert RunDirectory(Path("runs/names-2")).config()["settings"]["training"]["baselines"] is False
+
+
+def test_nothing_is_left_where_the_data_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "fit", "nothing.csv")[0] == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_replaced_unasked(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("fit", data / "names.txt", "--no-baselines", "--out", "mine", *SMALL)
+    assert call(capsys, *arguments)[0] == 0
+    status, _, err = call(capsys, *arguments)
+    assert status == 1
+    assert "--overwrite" in err
+    assert call(capsys, *arguments, "--overwrite", "--seed", "3")[0] == 0
+    assert RunDirectory(Path("mine")).config()["settings"]["training"]["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["fit"], 2, "Missing argument 'DATA'. See throughtime fit --help"),
+        (["fitt", "x"], 2, "'fitt'"),
+        (["fit", "x", "--hiden", "3"], 2, "'--hidden'"),
+        (["fit", "x", "--cell", "lstmm"], 2, "did you mean lstm?"),
+        (["fit", "x", "--hidden", "many"], 2, "hidden is 'many', expected a whole number"),
+        (["fit", "x", "--time-budget", "soon"], 2, "90s or 5m"),
+        (["fit", "x", "--config", "no.toml"], 2, "--config no.toml cannot be read: No such file"),
+        (["fit", "nothing.csv"], 1, "nothing.csv does not exist"),
+        (["fit", "nothing.csv", "--traceback"], 1, "nothing.csv does not exist"),
+        (["resume", "nowhere"], 1, "nowhere is not a run directory"),
+        (["predict", "nowhere", "x.csv"], 1, "nowhere is not a run directory"),
+        (["predict", "nowhere", "x.csv", "--out", "x.txt"], 2, "expected .csv, .parquet, .jsonl"),
+        (["predict", "nowhere", "x.csv", "--out", "no/x.csv"], 2, "there is no folder no"),
+        (["generate", "nowhere", "--length", "x"], 2, "'x' is not a valid integer"),
+    ],
+)
+def test_an_error_is_one_line(arguments: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found, out, err = call(capsys, *arguments)
+    assert (found, out) == (status, "")
+    assert said in err.splitlines()[-1]
+    assert err.splitlines()[-1].startswith("error: ")
+    assert ("Traceback" in err) == ("--traceback" in arguments)
+    assert "--traceback" in arguments or len(err.splitlines()) == 1
+
+
+def test_a_bug_is_called_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunDirectory, "config", lambda _: 1 / 0)
+    status, _, err = call(capsys, "resume", "x")
+    assert status == 1
+    assert err == "error: this is a bug in throughtime: ZeroDivisionError: division by zero; --traceback shows where\n"
+
+
+@pytest.mark.parametrize(("module", "extra"), [("polars", "train"), ("rich.live", "train")])
+def test_a_missing_library_is_named(
+    module: str, extra: str, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [
+        name for name in sys.modules if name.startswith(("throughtime.cli.", "throughtime.data", "throughtime.train"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    status, _, err = call(capsys, "fit", data / "reviews.csv")
+    assert status == 1
+    assert err == f"error: this needs {module}, which is not installed: pip install 'throughtime[{extra}]'\n"
+
+
+def test_every_setting_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = call(capsys, "fit", "--help")
+    assert status == 0
+    for section in SECTIONS.values():
+        for name in section.__dataclass_fields__:
+            assert f"--{name.replace('_', '-')}" in out
+    assert "--no-baselines" in out
+    assert [line for line in out.splitlines() if line.endswith(":") and line[0] != " "] == [
+        "Data:",
+        "Forecasts:",
+        "Model:",
+        "Training:",
+        "Run:",
+    ]
+    status, out, _ = call(capsys)
+    assert status == 2
+    assert "Usage: throughtime" in out
+
+
+def test_help_needs_no_library() -> None:
+    code = "import sys; from throughtime.cli import main; s = main(['fit', '--help']); print(s, {'torch', 'polars', 'numpy', 'rich'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "0 set()"
+
+
+def test_a_flag_beats_the_file_and_the_file_the_default(tmp_path: Path) -> None:
+    config = tmp_path / "fit.toml"
+    config.write_text(
+        'cell = "gru"\n[model]\nhidden = 32\nbidirectional = true\n[training]\ntime-budget = "5m"\nbaselines = false\n'
+    )
+    settings = settings_of(config, {"hidden": "64", "bidirectional": False, "layers": None})
+    assert settings.model.cell == "gru"
+    assert settings.model.hidden == 64
+    assert settings.model.bidirectional is False
+    assert settings.training.time_budget == 300
+    assert settings.training.baselines is False
+    assert settings.training.seed == Settings().training.seed
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[model]\nhidden = \n", "line 2"),
+        ("[model]\n\nhiden = 3\n", "line 3: there is no setting 'hiden'; did you mean 'hidden'?"),
+        ("[model]\ncell = 'lstmm'\n", "line 2: cell is 'lstmm'"),
+        ("[training]\nhidden = 3\n", "line 2: there is no setting 'hidden'"),
+        ("[modell]\nhidden = 3\n", "line 1: there is no setting 'modell'; did you mean 'model'?"),
+        ("model = {hidden = 'x'}\n", "line 1: hidden is 'x'"),
+    ],
+)
+def test_a_wrong_file_of_settings_is_named_with_the_line(text: str, said: str, tmp_path: Path) -> None:
+    config = tmp_path / "fit.toml"
+    config.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        settings_of(config, {})
+    assert said in str(caught.value)
+    assert "fit.toml" in str(caught.value)
+    config.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="byte 0 is not UTF-8"):
+        settings_of(config, {})
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".jsonl"])
+def test_predictions_into_a_file(ending: str, data: Path, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    out = Path(f"predictions{ending}")
+    assert call(capsys, "predict", runs["reviews.csv"], data / "reviews.csv", "--out", out) == (0, "", "")
+    read = {".csv": pl.read_csv, ".parquet": pl.read_parquet, ".jsonl": pl.read_ndjson}[ending]
+    table = read(out)
+    assert table.columns == ["origin", "predicted", "p(no)", "p(yes)"]
+    assert len(table) == 80
+    assert (table["p(no)"] + table["p(yes)"] - 1).abs().max() < 1e-6
+
+
+def test_predictions_onto_stdout(data: Path, runs: dict[str, Path], capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["predict", str(runs["names.txt"]), str(data / "names.txt")]) == 0
+    table = pl.read_csv(capfdbinary.readouterr().out)
+    assert table.columns == ["origin", "nats", "tokens", "perplexity"]
+    assert len(table) == 120
+
+
+def test_the_data_is_not_written_over(data: Path, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = call(capsys, "predict", runs["reviews.csv"], data / "reviews.csv", "--out", data / "reviews.csv")
+    assert status == 2
+    assert "is the data that is read" in err
+
+
+def test_evaluate_prints_what_the_task_is_judged_by_first(
+    data: Path, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = call(capsys, "evaluate", runs["reviews.csv"], data / "reviews.csv")
+    assert status == 0
+    name, value = out.splitlines()[0].split()
+    assert name == "accuracy"
+    assert 0 <= float(value) <= 1
+    assert "log loss" in out or "loss" in out
+
+
+def test_generated_text_is_printed_as_it_is_made(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import throughtime.tasks.generate as made
+
+    real, seen = made.generate, []
+
+    def watched(*arguments: Any, **settings: Any) -> Iterator[str]:
+        for piece in real(*arguments, **settings):
+            yield piece
+            seen.append((piece, capsys.readouterr().out))
+
+    monkeypatch.setattr(made, "generate", watched)
+    status, _, _ = call(capsys, "generate", runs["names.txt"], "--prompt", "abé", "--length", "40", "--seed", "1")
+    assert status == 0
+    assert len(seen) > 20
+    assert seen[0][1] == "abé" + seen[0][0]
+    assert all(piece == printed for piece, printed in seen[1:])
+
+
+def test_generate_is_the_same_for_a_seed(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [call(capsys, "generate", runs["names.txt"], "--length", "60", "--seed", seed)[1] for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+    assert call(capsys, "generate", runs["names.txt"], "--temperature", "-1")[0] == 2
+    status, _, err = call(capsys, "generate", runs["reviews.csv"])
+    assert status == 2
+    assert "--task lm" in err
+
+
+def test_forecast_with_what_is_known_in_advance(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = call(capsys, "forecast", runs["sales.csv"])
+    assert status == 1
+    assert "--future FILE" in err
+    Path("ahead.csv").write_text("month,promo\n2007-01,0\n2007-02,1\n2007-03,2\n")
+    assert call(capsys, "forecast", runs["sales.csv"], "--future", "ahead.csv", "--out", "next.jsonl")[:2] == (0, "")
+    rows = [json.loads(line) for line in Path("next.jsonl").read_text().splitlines()]
+    assert [row["time"][:7] for row in rows] == ["2007-01", "2007-02", "2007-03"]
+    assert call(capsys, "forecast", runs["names.txt"])[0] == 2
+
+
+def test_report_is_written_again(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    page = runs["reviews.csv"] / "report.html"
+    page.unlink()
+    assert call(capsys, "report", runs["reviews.csv"]) == (0, f"{page}\n", "")
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_finished_run_is_not_resumed(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = call(capsys, "resume", runs["names.txt"])
+    assert status == 0
+    assert "is finished: GRU: nats per character" in out
+
+
+def test_ctrl_c_saves_and_resume_ends_as_if_it_had_not_been(
+    data: Path, runs: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from throughtime.cli.display import Display
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "updated", lambda _, update: update.update == 7 and os.kill(os.getpid(), signal.SIGTERM))
+        status, _, err = call(capsys, "fit", data / "names.txt", "--out", "some run", *SMALL, "--epochs", "30")
+    assert status == 130
+    assert err == "stopped; saved at update 7; go on with: throughtime resume 'some run'\n"
+    assert signal.getsignal(signal.SIGINT) is before
+    for command in (
+        ["predict", "some run", "x"],
+        ["evaluate", "some run", "x"],
+        ["generate", "some run"],
+        ["report", "some run"],
+    ):
+        status, _, err = call(capsys, *command)
+        assert status == 1
+        assert "go on with it by `throughtime resume 'some run'`" in err
+    assert call(capsys, "resume", "some run")[0] == 0
+    assert call(capsys, "fit", data / "names.txt", "--out", "whole", *SMALL, "--epochs", "30")[0] == 0
+    models = [Path(run, "model.safetensors").read_bytes() for run in ("some run", "whole")]
+    assert models[0] == models[1]
+
+
+def test_a_second_ctrl_c_does_not_wait(data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from throughtime.cli.display import Display
+
+    def twice(_: Display, update: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Display, "updated", twice)
+    status, _, err = call(capsys, "fit", data / "names.txt", *SMALL)
+    assert (status, err) == (130, "stopped; nothing was saved\n")
+    assert not RunDirectory(Path("runs/names")).checkpoints.numbers()
+
+
+def test_before_training_it_stops_at_once(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from throughtime.cli.display import Display
+
+    monkeypatch.setattr(Display, "say", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert call(capsys, "fit", data / "names.txt", *SMALL) == (130, "", "stopped; nothing was saved\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_drops_columns_before_it_is_too_wide() -> None:
+    scores = {"loss": 0.1, "accuracy": 0.5, "macro_f1": 0.25, "log_loss": 1.0}
+    result = {
+        "metric": {"name": "accuracy", "higher_is_better": True},
+        "scored_on": "test",
+        "scores": {"test": scores},
+        "model": {"parameters": 1234},
+        "training": {"seconds": 2.0},
+        "baselines": [
+            {"name": "majority", "parameters": 0, "seconds": 0.0, "scores": {"accuracy": 0.2}},
+            {"name": "TF-IDF", "parameters": 9, "seconds": 0.1, "scores": {"accuracy": 0.4}},
+        ],
+    }
+    wide = result_lines(result, 120)
+    assert wide[0].split("  ")[-2:] == ["parameters", "seconds"]
+    assert [line.split("  ")[0] for line in wide[1:]] == ["this model", "TF-IDF", "majority"]
+    for width in range(25, 80, 5):
+        lines = result_lines(result, width)
+        assert max(map(len, lines)) <= width
+        assert "accuracy" in lines[0]
+
+
+def test_output_that_nobody_reads_to_the_end(data: Path, runs: dict[str, Path]) -> None:
+    command = f"{sys.executable} -m throughtime"
+    for line in (
+        f"{command} generate {runs['names.txt']} --length 20000 | head -1",
+        f"{command} fit {data / 'names.txt'} --epochs 2 --hidden 8 --no-baselines | head -1",
+    ):
+        done = subprocess.run(
+            ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(done.stdout.splitlines()) == 1
+    assert RunDirectory(Path("runs/names")).result() is not None  # a fit is made for its run, not for its output
+
+
+def test_on_a_terminal_there_is_a_live_line(data: Path) -> None:
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "PYTHONIOENCODING": "ascii"}
+    flags = ["--hidden", "8", "--epochs", "60", "--no-baselines"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "throughtime", "fit", str(data / "names.txt"), *flags],
+        stdout=follower,
+        stderr=follower,
+        env=environment,
+    )
+    os.close(follower)
+    shown = b""
+    try:
+        while block := os.read(leader, 65536):
+            shown += block
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(leader)
+    assert process.wait(60) == 0
+    assert b"reading " in shown
+    assert b"left" in shown
+    assert b"best valid nats per character" in shown
+    assert shown.isascii()
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")  # the cursor is there again
+    assert b"Traceback" not in shown
