@@ -36,8 +36,8 @@ class Job:
         trace: a file for a line per event, written at once.
         source: the data of a fit; ``None`` resumes.
         settings: of a fit.
-        ticks: the trainer's clock goes on by a tick each time it is looked at. Then all that happens is a function of the job alone, the
-            moments of the checkpoints included, and so is the number of lines that are executed.
+        ticks: the trainer's clock goes on by a tick each time it is looked at. Then all is a function of the job alone,
+            the moments of the checkpoints and the number of executed lines included.
         die_at: a layer of the package, and at which of its executed lines to die; -1 only counts them.
         die_after: the update after which to die.
         by: the signal to die of.

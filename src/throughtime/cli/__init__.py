@@ -41,11 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status.
 
     Example:
-        >>> main(["--version"])
-        throughtime 0.1.0
-        0
+        >>> main(["--nothing-of-that-name"])
+        2
     """
     call = Call(list(sys.argv[1:] if arguments is None else arguments))
+    if sys.stdout is None:  # closed by whoever started this
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows a question mark
@@ -68,7 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def mute() -> None:
     """From now on what is written to stdout is lost: nobody reads it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _run(call: Call) -> int:

@@ -177,8 +177,8 @@ def predict(run: Path, data: Path, out: Path | None) -> None:
 def evaluate(run: Path, data: Path) -> None:
     """Score the model in RUN on DATA, which holds the true values."""
     fitted = _fitted(run)
-    content = _content(fitted, data, with_target=True)
-    for line in score_lines(fitted.score(content), fitted.task.metric.name):
+    content, metric = _content(fitted, data, with_target=True), fitted.task.metric
+    for line in score_lines(fitted.score(content), metric.name, metric.label):
         click.echo(line)
 
 

@@ -48,13 +48,12 @@ class Display(Progress):
         """Whether training began: whether there can be something to go on with."""
         self._said: set[str] = set()
         self._label = self._name = ""
-        self._begun = self._since = self._last = 0.0
+        self._begun = self._last = self._seconds = 0.0
         self._first: int | None = None
         self._update: Update | None = None
         self._total: int | None = None
         self._loss = self._weight = 0.0
         self._steps = 0
-        self._rate = 0.0
         self._best: float | None = None
 
     def __enter__(self) -> Display:
@@ -94,7 +93,7 @@ class Display(Progress):
         """What is trained, and where it goes."""
         self._label, self._name, self._total = metric, _name_of(metric), total
         self.line(f"{description}; into {self._run}")
-        self._begun = self._since = self._last = time.monotonic()
+        self._begun = self._last = time.monotonic()
         self.started = self._stopping.patient = True
 
     def updated(self, update: Update) -> None:
@@ -105,15 +104,16 @@ class Display(Progress):
         if math.isfinite(update.loss):
             self._loss = _SMOOTH * self._loss + (1 - _SMOOTH) * update.loss
             self._weight = _SMOOTH * self._weight + (1 - _SMOOTH)
+        now = time.monotonic()
         self._steps += update.steps
-        self._last = time.monotonic()
+        self._seconds += now - self._last
+        self._last = now
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """A line of numbers."""
         now, score = time.monotonic(), evaluation.valid.get(self._name)
         if evaluation.best:
             self._best = score
-        self._rate = self._steps_per_second()
         width = len(f"{self._total or 0:,}")
         words = {
             "epoch": f"epoch {_epoch(evaluation.epoch):<5}",
@@ -122,11 +122,11 @@ class Display(Progress):
             "score": f"valid {self._label} {number(score)}{' (best)' if evaluation.best else '       '}",
         }
         if evaluation.update:
-            words |= {"rate": f"{self._rate:,.0f} steps/s", "spent": formats.duration(now - self._begun)}
+            words |= {"rate": self._rate(), "spent": formats.duration(now - self._begun)}
         self.line(
             _fitting(words, self._console.width if self._live else _WIDE, ("rate", "update", "spent", "epoch", "loss")).rstrip()
         )
-        self._steps, self._since = 0, time.monotonic()
+        self._last = time.monotonic()  # what evaluations take is no time of steps
 
     def training_ends(self) -> None:
         """From now on a call to stop is heeded at once."""
@@ -134,10 +134,8 @@ class Display(Progress):
         self._doing = "scoring"
         self._update = None
 
-    def _steps_per_second(self) -> float:
-        """Since the last evaluation; the one before while that is too short to tell."""
-        spent = self._last - self._since
-        return self._steps / spent if spent > 0.5 or (spent > 0 and not self._rate) else self._rate
+    def _rate(self) -> str:
+        return f"{self._steps / self._seconds:,.0f} steps/s" if self._seconds else ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         update = self._update
@@ -163,7 +161,7 @@ class Display(Progress):
             words["loss"] = f"loss {number(self._loss / self._weight)}"
         if self._best is not None:
             words["score"] = f"best valid {self._label} {number(self._best)}"
-        words["rate"] = f"{self._steps_per_second():,.0f} steps/s"
+        words["rate"] = self._rate()
         made = update.update - (self._first or 0)
         if update.total:
             words["left"] = f"at most {_clock((self._last - self._begun) / made * (update.total - update.update))} left"
@@ -194,7 +192,7 @@ def _name_of(label: str) -> str:
     """The name in the scores of what people call so."""
     from throughtime.tasks import TASKS
 
-    return next(task.monitor.name for task in TASKS.values() if task.monitor.label == label)
+    return next((task.monitor.name for task in TASKS.values() if task.monitor.label == label), "")
 
 
 def _fitting(words: dict[str, str], room: int, least: tuple[str, ...]) -> str:

@@ -74,17 +74,22 @@ def number(value: Any) -> str:
     return formats.number(value).replace("−", "-").replace("–", "-")
 
 
-def score_lines(scores: dict[str, float], first: str) -> list[str]:
+def score_lines(scores: dict[str, float], metric: str, label: str) -> list[str]:
     """Scores below each other.
 
     Args:
         scores: by name.
-        first: the one that comes first: what the task is judged by.
+        metric: the one that comes first: what the task is judged by.
+        label: what people call it.
     """
+    order = sorted(scores, key=lambda name: name != metric)
+    return aligned([[_heading(name, metric, label), number(scores[name])] for name in order])
+
+
+def _heading(name: str, metric: str, label: str) -> str:
     from throughtime.report import formats
 
-    order = sorted(scores, key=lambda name: name != first)
-    return aligned([[formats.name(name), number(scores[name])] for name in order])
+    return label if name == metric else formats.name(name)
 
 
 def result_lines(result: dict[str, Any], width: int) -> list[str]:
@@ -94,8 +99,6 @@ def result_lines(result: dict[str, Any], width: int) -> list[str]:
         result: what result.json holds.
         width: of the terminal, in characters.
     """
-    from throughtime.report import formats
-
     metric = result["metric"]
     sign = -1 if metric["higher_is_better"] else 1
     own = result["scores"][result["scored_on"]]
@@ -104,7 +107,7 @@ def result_lines(result: dict[str, Any], width: int) -> list[str]:
     )
     names = [metric["name"], *(name for name in own if name not in (metric["name"], "loss"))]
     model = result["model"]
-    rows = [["", *(formats.name(name) for name in names), "parameters", "seconds"]]
+    rows = [["", *(_heading(name, metric["name"], metric["label"]) for name in names), "parameters", "seconds"]]
     rows.append(
         ["this model", *(number(own.get(name)) for name in names), number(model["parameters"]), _seconds(result["training"])]
     )
