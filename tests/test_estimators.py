@@ -106,7 +106,7 @@ def checks_of_scikit_learn() -> Iterator[Any]:
                 yield pytest.param(instance, check, marks=marks, id=f"{type(estimator).__name__}-{name}")
 
 
-@pytest.mark.parametrize(("estimator", "check"), checks_of_scikit_learn())
+@pytest.mark.parametrize(("estimator", "check"), list(checks_of_scikit_learn()))
 def test_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -184,6 +184,21 @@ def test_a_saved_estimator_is_a_run_like_any_other(tmp_path: Path) -> None:
     fitted.task.settings = fitted.task.settings.replace(text="X", target="y")
     table = fitted.predict(fitted.read(tmp_path / "more.csv", with_target=False).content)
     assert table["predicted"] == model.predict(["very good", "so bad"]).tolist()
+
+
+def test_load_of_a_run_of_the_command(tmp_path: Path) -> None:
+    from throughtime.settings import Settings
+    from throughtime.train.fit import fit
+
+    table = tmp_path / "moods.csv"
+    table.write_text("text,mood\n" + "".join(f"{text},{mood}\n" for text, mood in zip(TEXTS, MOODS, strict=True)))
+    fit(table, Settings.of({**QUICK, "cell": "lstm", "baselines": False, "time_budget": "1m"}), tmp_path / "run")
+    model: Any = load(tmp_path / "run")
+    assert repr(model) == "SequenceClassifier(cell='lstm', epochs=1, hidden=4, time_budget=60.0)"
+    assert model.classes_.tolist() == ["+", "-"]
+    fitted = Fitted.load(tmp_path / "run")
+    assert model.predict(TEXTS).tolist() == fitted.predict(fitted.read(table, with_target=True).content)["predicted"]
+    assert clone(model).fit(TEXTS, MOODS).fitted_.task.settings.model == fitted.task.settings.model
 
 
 def test_load_of_no_run(tmp_path: Path) -> None:
@@ -373,7 +388,7 @@ def test_grid_search_over_lists_of_arrays() -> None:
     assert GridSearchCV(quick(Forecaster), {"hidden": [2, 4]}, cv=2, error_score="raise").fit([WAVE, WAVE[:60]]).best_score_ < 0
 
 
-def test_cross_validation_with_groups_and_in_processes() -> None:
+def test_cross_validation_with_and_without_groups() -> None:
     groups = np.repeat(np.arange(12), 5)
     model = SequenceClassifier(**SMALL)
     scores = cross_val_score(
@@ -403,92 +418,6 @@ def test_pipeline_over_lists() -> None:
     assert pipeline.score(ARRAYS, SIGNS) > 0.9
     np.testing.assert_array_equal(pipeline.predict_proba(ARRAYS), pipeline[-1].predict_proba(doubled(ARRAYS)))
     assert cross_val_score(pipeline, ARRAYS, SIGNS, cv=2, error_score="raise").shape == (2,)
-
-
-def months(count: int, start: str = "2001-01") -> list[Any]:
-    return (np.datetime64(start) + np.arange(count)).astype("M8[D]").astype(object).tolist()
-
-
-SALES = pl.DataFrame({
-    "unique_id": [7] * 60 + [12] * 60,
-    "ds": months(60) * 2,
-    "y": np.sin(np.arange(120) / 2) * np.repeat([1, 10], 60),
-    "promo": np.arange(120) % 2,
-})  # fmt: skip
-
-
-def test_forecasts_of_arrays() -> None:
-    model = Forecaster(horizon=3, season=12, hidden=8, epochs=5).fit([WAVE, 10 + WAVE[:60]])
-    said = model.predict()
-    assert said["series"].tolist() == [0, 0, 0, 1, 1, 1]
-    assert said["time"].tolist() == [90, 91, 92, 60, 61, 62]
-    assert abs(said["forecast"][:3] - np.sin(np.arange(90, 93) / 2)).max() < 0.5
-    further = model.predict(WAVE[:80])
-    assert further["time"].tolist() == [80, 81, 82]
-    assert -1 < model.score([WAVE]) < 0
-    again = Forecaster(horizon=3, season=12, hidden=8, epochs=5).fit(WAVE.tolist()).predict()
-    assert again["series"].tolist() == [0, 0, 0]
-
-
-def test_forecasts_of_tables_come_back_as_tables(tmp_path: Path) -> None:
-    model = Forecaster(future=["promo"], horizon=4, **QUICK).fit(SALES)
-    ahead = pl.DataFrame({"unique_id": [7] * 4 + [12] * 4, "ds": months(4, "2006-01") * 2, "promo": [1] * 8})
-    said = model.predict(future=ahead)
-    assert isinstance(said, pl.DataFrame)
-    assert said.columns == ["series", "time", "forecast", "lower", "upper"]
-    assert said["series"].to_list() == [7] * 4 + [12] * 4
-    assert said["time"].cast(pl.Date).to_list() == months(4, "2006-01") * 2
-    with pytest.raises(DataError, match=r"promo are known 0 steps ahead, 4 are forecast; give them with future=\.\.\."):
-        model.predict()
-    model.save(tmp_path / "run")
-    loaded: Any = load(tmp_path / "run")
-    assert loaded.predict(SALES, future=ahead).equals(said)
-    assert loaded.score(SALES) == model.score(SALES)
-    with pytest.raises(DataError, match=r"does not hold the series it was fitted on; .* predict\(X\)"):
-        loaded.predict(future=ahead)
-    for X, message in (
-        (SALES.drop("promo"), "there is no column 'promo'"),
-        (SALES.with_columns(ds=pl.Series(list(range(60)) * 2)), "every step, but the model was fitted on one every month"),
-        (WAVE, "there is no column"),
-    ):
-        with pytest.raises(DataError, match=message):
-            loaded.predict(X)
-    with pytest.raises(DataError, match="future is a list"):
-        model.predict(future=[1, 2])
-
-
-def test_forecasts_of_pandas_tables() -> None:
-    pandas = pytest.importorskip("pandas")
-    columns = SALES.drop("promo").to_dict(as_series=False)
-    columns["ds"] = pandas.to_datetime(columns["ds"])
-    said = Forecaster(horizon=4, **QUICK).fit(pandas.DataFrame(columns)).predict()
-    assert isinstance(said, pandas.DataFrame)
-    assert said["series"].tolist() == [7] * 4 + [12] * 4
-    assert said["time"].iloc[0] == pandas.Timestamp("2006-01-01")
-
-
-@pytest.mark.parametrize(
-    ("X", "message"),
-    [
-        ("sales.csv", "X is a str; expected a DataFrame"),
-        (3, "X is a int"),
-        ([], "X holds no series"),
-        ([["a", "b"]], r"X\[0\] is no array of numbers"),
-        (np.zeros((2, 3, 4)), r"X\[0\] has the shape \(3, 4\)"),
-        ([1.0, 2.0], "has 2 values, expected 10 at least"),
-        ([*WAVE[:20], np.nan, *WAVE[:20]], "the number is missing; missing='interpolate' fills it in"),
-    ],
-)
-def test_bad_series_are_named(X: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        Forecaster(**QUICK).fit(X)
-
-
-def test_a_filled_gap_is_told() -> None:
-    model = Forecaster(missing="interpolate", horizon=3, **QUICK).fit([*WAVE[:20], np.nan, *WAVE[:20]])
-    assert model.warnings_ == ["1 missing value was interpolated"]
-    with pytest.raises(DataError, match="expected more than 16 to score a forecast"):
-        Forecaster(horizon=15, **QUICK).fit(WAVE).score(WAVE[:12])
 
 
 def test_language_model() -> None:

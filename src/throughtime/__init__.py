@@ -4,6 +4,8 @@
 
     tt.nn      RNN, GRU and LSTM with torch.nn's interface, faster on CPU, right on ragged batches; convert() an existing model
     tt.flow    how far back in time the gradient reaches, measured
+    tt.SequenceClassifier, SequenceTagger, SequenceRegressor, Forecaster, LanguageModel
+               fit and predict as in scikit-learn; tt.load() brings one back from a run of ``throughtime fit``
 """
 
 from __future__ import annotations
@@ -16,6 +18,14 @@ from throughtime.errors import ThroughTimeError as ThroughTimeError
 
 if TYPE_CHECKING:
     from throughtime import flow as flow, nn as nn
+    from throughtime.estimators import (
+        Forecaster as Forecaster,
+        LanguageModel as LanguageModel,
+        SequenceClassifier as SequenceClassifier,
+        SequenceRegressor as SequenceRegressor,
+        SequenceTagger as SequenceTagger,
+        load as load,
+    )
     from throughtime.ops.native import (
         get_num_threads as get_num_threads,
         instruction_set as instruction_set,
@@ -29,6 +39,12 @@ __version__ = "0.1.0"
 _LAZY = {
     "nn": "throughtime.nn",
     "flow": "throughtime.flow",
+    "SequenceClassifier": "throughtime.estimators",
+    "SequenceTagger": "throughtime.estimators",
+    "SequenceRegressor": "throughtime.estimators",
+    "Forecaster": "throughtime.estimators",
+    "LanguageModel": "throughtime.estimators",
+    "load": "throughtime.estimators",
     "get_num_threads": "throughtime.ops.native",
     "set_num_threads": "throughtime.ops.native",
     "instruction_set": "throughtime.ops.native",
@@ -45,9 +61,10 @@ def __getattr__(name: str) -> Any:
     try:
         module = importlib.import_module(_LAZY[name])
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if error.name not in ("torch", "polars", "sklearn", "narwhals"):
             raise
-        raise ImportError(f"throughtime.{name} needs PyTorch: pip install 'throughtime[train]'") from error
+        library = {"torch": "PyTorch", "sklearn": "scikit-learn"}.get(error.name, error.name)
+        raise ImportError(f"throughtime.{name} needs {library}: pip install 'throughtime[train]'") from error
     return module if _LAZY[name] == f"throughtime.{name}" else getattr(module, name)
 
 

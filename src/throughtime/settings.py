@@ -134,6 +134,8 @@ class Settings:
                 if unknown:
                     raise _unknown(unknown[0], [key for key, section in _FIELDS.items() if section == name])
                 flat.update({_key(key): inner for key, inner in value.items()})
+            elif name in SECTIONS:
+                raise SettingsError(f"{name} is {value!r}, expected a section of settings; in TOML a line [{name}] and its settings below")
             elif _key(name) in _FIELDS:
                 flat[_key(name)] = value
             else:

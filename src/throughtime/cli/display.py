@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -21,6 +21,9 @@ from throughtime.cli.stopping import Stopping
 from throughtime.cli.tables import number, result_lines
 from throughtime.report import formats
 from throughtime.train.progress import Evaluation, Progress, Update
+
+if TYPE_CHECKING:
+    from throughtime.tasks.base import Metric
 
 _SMOOTH = 0.98
 _REFRESH = 4
@@ -89,9 +92,9 @@ class Display(Progress):
         self._said.add(line)
         self.line(f"warning: {line}", "yellow")
 
-    def training_starts(self, description: str, metric: str, total: int | None) -> None:
+    def training_starts(self, description: str, metric: Metric, total: int | None) -> None:
         """What is trained, and where it goes."""
-        self._label, self._name, self._total = metric, _name_of(metric), total
+        self._label, self._name, self._total = metric.label, metric.name, total
         self.line(f"{description}; into {self._run}")
         self._begun = self._last = time.monotonic()
         self.started = self._stopping.patient = True
@@ -186,13 +189,6 @@ class Display(Progress):
 
 
 _NEXT = {"forecast": "forecast {run}", "lm": "generate {run}"}
-
-
-def _name_of(label: str) -> str:
-    """The name in the scores of what people call so."""
-    from throughtime.tasks import TASKS
-
-    return next((task.monitor.name for task in TASKS.values() if task.monitor.label == label), "")
 
 
 def _fitting(words: dict[str, str], room: int, least: tuple[str, ...]) -> str:

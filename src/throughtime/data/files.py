@@ -145,10 +145,10 @@ def start_of(path: Path, size: int = 1 << 20) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files in a folder and in its folders, sorted, without hidden ones and without following links to folders."""
+    """All files in a folder and in its folders, sorted, without hidden ones, compiled Python and following links to folders."""
     found: list[Path] = []
     for base, folders, names in os.walk(folder, onerror=_unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
         found += [Path(base, name) for name in sorted(names) if not name.startswith(".")]
     return found
 

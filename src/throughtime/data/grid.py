@@ -224,11 +224,10 @@ def _gaps(
         if frequency.unit == "D" and days.max() < 5:
             mend = "weekends are left out: name a column that counts the days with --time, or use --missing interpolate"
         else:
-            mend = MEND.replace("it", "them")
+            mend = MEND.replace("fills it in", "fills them in").replace("it is", "they are")
         raise DataError(
             f"{source}: the step after {show(times[jumps[0]])}{of} is missing, where the steps go on {frequency}; "
-            f"{absent:,} steps are missing "
-            f"in {plural(len(jumps), 'gap')}; {mend}"
+            f"{plural(absent, 'step')} {'is' if absent == 1 else 'are'} missing in {plural(len(jumps), 'gap')}; {mend}"
         )
     counts.gaps += len(jumps)
     counts.absent += absent

@@ -248,8 +248,12 @@ def _frame(X: Any, name: str) -> pl.DataFrame:
 
 
 def _plain(column: Any) -> Any:
-    """Numbers and times as an array, all else as a list, so that pandas needs no pyarrow."""
-    return column.to_numpy() if column.dtype.is_numeric() or column.dtype.is_temporal() else column.to_list()
+    """Cells as polars takes them: pandas without pyarrow has no other way there."""
+    if isinstance(column.dtype, nw.Datetime):
+        return column.to_numpy().astype("M8[us]")
+    if column.dtype.is_numeric():
+        return column.to_numpy()
+    return [None if blank else cell for cell, blank in zip(column.to_list(), column.is_null().to_list(), strict=True)]
 
 
 def _laid_out(X: Any) -> pl.DataFrame:

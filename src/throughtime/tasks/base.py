@@ -151,6 +151,8 @@ class Task(ABC):
 
     def decide(self, **defaults: Any) -> None:
         """Fill settings that are open."""
+        if str(self.settings.training.optimizer).lower() == "rprop":  # alone of all it has no weight decay
+            defaults.pop("weight_decay", None)
         open_ = {name: value for name, value in defaults.items() if self._setting(name) is None}
         self.settings = self.settings.replace(**open_)
 

@@ -33,6 +33,7 @@ _SCORED_WINDOWS = 256
 _EPOCH_WINDOWS = 8192
 _EXAMPLES = 4
 _FITTED_WINDOWS = 20_000
+_CALIBRATED_WINDOWS = 100
 _DAY = {"s": 86400, "min": 1440, "h": 24}
 
 
@@ -163,6 +164,11 @@ class Forecast(Task):
         self.decide(window=max(1, min(wanted, (longest - horizon) // 2)))
         window = self.settings.forecast.window
         assert window
+        if window + horizon > longest:
+            raise DataError(
+                f"the longest series has {longest:,} training values, fewer than one window of {window:,} and the {horizon:,} to "
+                "forecast; use a smaller --window or --horizon, or add data"
+            )
         lags = {season, *([day, 7 * day] if day else ())}
         cycles = cycles_seen(max((series.times[: len(series)] for series in panel.series), key=len), panel.frequency.unit)
         self.layout = Layout(window, horizon, tuple(sorted(lag for lag in lags if 1 < lag <= longest // 2)), cycles)
@@ -313,8 +319,8 @@ class Forecast(Task):
             windows = encoded.windows.cut(encoded.origins[start : start + _SCORED_WINDOWS])
             batch = _tensors(windows).to(device)
             said = network(batch.features, batch.past).double().cpu().numpy()
-            said[:, :, 1] -= self.widen[0]
-            said[:, :, 2] += self.widen[1]
+            said[:, :, 1] = np.minimum(said[:, :, 1] - self.widen[0], said[:, :, 0])
+            said[:, :, 2] = np.maximum(said[:, :, 2] + self.widen[1], said[:, :, 0])
             joined = np.concatenate([said, windows.future[:, :, None]], axis=2)
             parts.append(self._in_units(joined, windows.scale[:, :, None], windows.center[:, :, None]))
         joined = np.concatenate(parts)
@@ -370,11 +376,15 @@ class Forecast(Task):
         tail = (1 - LEVEL) / 2
         for side, parts in enumerate(beyond):
             distances = np.concatenate(parts)
+            few = len(distances) < _CALIBRATED_WINDOWS
             for step in range(self.layout.horizon):
-                known = distances[~np.isnan(distances[:, step]), step]
+                # Few windows tell little of a single step: then all steps together, and never a narrower interval.
+                known = distances if few else distances[:, step]
+                known = known[~np.isnan(known)]
                 if len(known):
                     share = min(1.0, np.ceil((len(known) + 1) * (1 - tail)) / len(known))
-                    self.widen[side, step] = np.quantile(known, share, method="higher")
+                    moved = float(np.quantile(known, share, method="higher"))
+                    self.widen[side, step] = max(moved, 0.0) if few else moved
 
     def baselines(self, train: PanelPart, test: PanelPart) -> list[BaselineScore]:
         """Persistence, seasonal-naive, drift, and ridge on the window."""

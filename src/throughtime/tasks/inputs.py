@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from throughtime.data.batches import Ragged
 from throughtime.data.records import Sequences
@@ -78,13 +78,19 @@ class WordInputs(Inputs):
 
     kind = "words"
 
-    def __init__(self, features: WordFeatures) -> None:
-        self.features = features
+    def __init__(
+        self, features: WordFeatures, width: int = WORD_WIDTH, vectors: dict[str, NDArray[np.float32]] | None = None
+    ) -> None:
+        self.features, self.width, self.vectors = features, width, vectors or {}
 
     @classmethod
     def fit(cls, train: Sequences, settings: Settings) -> WordInputs:
-        """The words that occur at least twice."""
-        return cls(WordFeatures.fit(_split(train)))
+        """The words that occur at least twice, with the vectors of ``--embeddings`` to start from where there are any."""
+        features, path = WordFeatures.fit(_split(train)), settings.model.embeddings
+        if not path:
+            return cls(features)
+        vectors = read_vectors(path, set(features.vocabulary.tokens))
+        return cls(features, len(next(iter(vectors.values()))), vectors)
 
     def encode(self, part: Sequences) -> EncodedInputs:
         """Each distinct word is looked up once."""
@@ -108,26 +114,23 @@ class WordInputs(Inputs):
         return EncodedInputs(ragged, batch)
 
     def module(self, settings: Settings) -> Words:
-        """With the vectors of ``--embeddings`` where there are any."""
+        """Word vectors as random numbers, or as they were given."""
         vocabulary = self.features.vocabulary
-        path = settings.model.embeddings
-        vectors = read_vectors(path, set(vocabulary.tokens)) if path else {}
-        width = len(next(iter(vectors.values()))) if vectors else WORD_WIDTH
-        module = Words(len(vocabulary), self.features.buckets, width)
+        module = Words(len(vocabulary), self.features.buckets, self.width)
         with torch.no_grad():
             for number, token in enumerate(vocabulary.tokens, 1):
-                if token in vectors:
-                    module.words.weight[number] = torch.from_numpy(vectors[token])
+                if token in self.vectors:
+                    module.words.weight[number] = torch.from_numpy(self.vectors[token])
         return module
 
     def to_json(self) -> dict[str, Any]:
-        """The vocabulary and the number of pieces."""
-        return self.features.to_json()
+        """The vocabulary, the number of pieces, and the width; the vectors are among the weights."""
+        return {"features": self.features.to_json(), "width": self.width}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> WordInputs:
         """As it was."""
-        return cls(WordFeatures.from_json(data))
+        return cls(WordFeatures.from_json(data["features"]), data["width"])
 
     def describe(self) -> str:
         """Words and pieces."""

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from throughtime.data.batches import Ragged, in_order_of_length, shuffled_by_length
 from throughtime.data.records import Sequences
-from throughtime.errors import DataError
+from throughtime.errors import DataError, SettingsError
 from throughtime.tasks.base import Batch, Feed, State, Table, Task
-from throughtime.tasks.inputs import EncodedInputs, Inputs, inputs_for, restore_inputs
+from throughtime.tasks.inputs import EncodedInputs, Inputs, WordInputs, inputs_for, restore_inputs
 from throughtime.tasks.networks import SequenceNetwork, StepNetwork
 
 _SCORED_STEPS = 1 << 15
@@ -89,13 +89,19 @@ class LabelledTask(Task):
         if train.targets is None:
             raise DataError("the training data has no targets; name their column with --target")
         kind = inputs_for(train, self.settings)
+        if self.settings.model.embeddings and kind is not WordInputs:
+            raise SettingsError(f"--embeddings gives vectors for words, but the input is {kind.kind}; leave it out")
         if train.kind == "text":
             self.decide(tokens="word")
         self.inputs = kind.fit(train, self.settings)
         self.fit_targets(train)
         encoded = self.inputs.encode(train)
+        if self.settings.model.untied:
+            self.decide(cell="rnn")
         self.decide_defaults(train, encoded)
         if self.settings.model.untied:
+            if self.settings.model.cell != "rnn":
+                raise SettingsError(f"--untied is for --cell rnn, not {self.settings.model.cell}")
             lengths = np.unique(encoded.lengths)
             if len(lengths) > 1:
                 raise DataError(

@@ -155,6 +155,8 @@ class LanguageModelling(Task):
         )
         if self.settings.model.bidirectional:
             raise DataError("--bidirectional would let a language model see the token it has to predict; leave it out")
+        if self.settings.model.untied:
+            raise DataError("--untied is for sequences of one length; text goes on; leave it out")
 
     def transforms(self) -> dict[str, Any]:
         """The codec."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from throughtime import nn as recurrent
+from throughtime.errors import SettingsError
 from throughtime.settings import ModelSettings
 from throughtime.tasks.base import State
 
@@ -25,8 +26,13 @@ def recurrent_part(
         inputs: numbers per step that come in.
         steps: for weights of their own for every step: how many steps there are.
         bidirectional: overrules the settings.
+
+    Raises:
+        SettingsError: an initialisation that is not known, or not for this cell.
     """
     assert settings.cell and settings.hidden and settings.layers and settings.dropout is not None and settings.init
+    if settings.init in ("forget_bias", "chrono") and settings.cell != "lstm":
+        raise SettingsError(f"--init {settings.init} is for --cell lstm, not {settings.cell}; name another, or leave it out")
     options: dict[str, Any] = {"nonlinearity": settings.nonlinearity} if settings.cell == "rnn" else {}
     if settings.untied:
         options |= {"tied": False, "steps": steps}
@@ -36,7 +42,10 @@ def recurrent_part(
     if settings.cell == "lstm" and settings.init == "orthogonal":
         recurrent.init.forget_bias_(layers)
     options = {"longest": steps or 100} if settings.init == "chrono" else {}
-    initialised: nn.RNNBase = recurrent.init.by_name(layers, settings.init, **options)
+    try:
+        initialised: nn.RNNBase = recurrent.init.by_name(layers, settings.init, **options)
+    except ValueError as error:
+        raise SettingsError(f"--init: {error}") from None
     return initialised
 
 

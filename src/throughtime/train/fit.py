@@ -8,6 +8,7 @@ import math
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 
 import throughtime
 from throughtime.data import read
-from throughtime.data.records import Panel
+from throughtime.data.files import plural
 from throughtime.data.split import Parts, split
 from throughtime.data.split_panel import PanelPart
 from throughtime.errors import RunError, SettingsError
@@ -63,6 +64,7 @@ def fit(
     if settings.training.optimizer:
         check_optimizer(settings.training.optimizer)
     task, parts, facts = _prepared(source, settings, progress)
+    ready = _ready(task, parts, RunDirectory(out), progress, interrupted)
     config = {
         "throughtime": throughtime.__version__,
         "python": platform.python_version(),
@@ -76,8 +78,8 @@ def fit(
         "settings": task.settings.as_json(),
         **facts,
     }
-    run = RunDirectory.create(out, config, overwrite=overwrite)
-    return _trained(run, task, parts, config, progress, interrupted)
+    RunDirectory.create(out, config, overwrite=overwrite)
+    return _trained(ready, config, progress)
 
 
 def resume(
@@ -111,7 +113,7 @@ def resume(
         raise RunError(
             f"the data in {config['source']} is not what the run was started with; put the old data back, or start a new run"
         )
-    return _trained(run, task, parts, config, progress, interrupted)
+    return _trained(_ready(task, parts, run, progress, interrupted), config, progress)
 
 
 def _prepared(source: Path, settings: Settings, progress: Progress) -> tuple[Task, Parts, dict[str, Any]]:
@@ -123,7 +125,8 @@ def _prepared(source: Path, settings: Settings, progress: Progress) -> tuple[Tas
     for name, other in others.items():
         if other.task != dataset.task:
             raise SettingsError(
-                f"--{name} {getattr(settings.data, name)} is for {other.task}, the training data for {dataset.task}; give files of one kind"
+                f"--{name} {getattr(settings.data, name)} is for {other.task}, the training data for {dataset.task}; "
+                "give files of one kind"
             )
     progress.say(dataset.sentence)
     parts = split(dataset, settings, **others)
@@ -133,7 +136,8 @@ def _prepared(source: Path, settings: Settings, progress: Progress) -> tuple[Tas
         progress.warn(line)
     task = TASKS[dataset.task](settings)
     task.prepare(parts.train)
-    files = dict.fromkeys([*dataset.files, *(file for other in others.values() for file in other.files)])
+    vectors = [settings.model.embeddings] if settings.model.embeddings else []
+    files = dict.fromkeys([*dataset.files, *(file for other in others.values() for file in other.files), *vectors])
     facts = {
         "understood": dataset.sentence,
         "split": parts.sentence,
@@ -143,28 +147,49 @@ def _prepared(source: Path, settings: Settings, progress: Progress) -> tuple[Tas
     return task, parts, facts
 
 
-def _trained(
-    run: RunDirectory, task: Task, parts: Parts, config: dict[str, Any], progress: Progress, interrupted: Callable[[], bool]
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Ready:
+    """All that is needed to train: whatever is wrong with the data or the settings has been found, and nothing was written.
+
+    Attributes:
+        run: where it goes.
+        task: prepared.
+        parts: as they were read, by name.
+        encoded: the same as arrays.
+        trainer: at its beginning.
+    """
+
+    run: RunDirectory
+    task: Task
+    parts: dict[str, Any]
+    encoded: dict[str, Any]
+    trainer: Trainer
+
+
+def _ready(task: Task, parts: Parts, run: RunDirectory, progress: Progress, interrupted: Callable[[], bool]) -> _Ready:
+    """Encode all parts, the test part too, and make the network."""
+    by_name = {"train": parts.train, "valid": parts.valid, "test": parts.test}
+    named = {name: part for name, part in by_name.items() if part is not None}
+    encoded = {name: task.encode(part) for name, part in named.items()}
+    return _Ready(run, task, named, encoded, _trainer(task, encoded["train"], encoded["valid"], run, progress, interrupted))
+
+
+def _trained(ready: _Ready, config: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Train, from a checkpoint if there is one; then score, and write model, result and report."""
-    seed = task.settings.training.seed
-    with torch.random.fork_rng(devices=[]):
-        fitted, trainer = train(task, parts, run=run, progress=progress, interrupted=interrupted)
-        fitted.save(run)
-        torch.manual_seed(seed)
-        scored_on = "valid" if parts.test is None else "test"
-        held_out = parts.valid if parts.test is None else parts.test
-        with torch.inference_mode():
-            scores = {"valid": task.score(fitted.network, parts.valid, trainer.valid)}
-            encoded = trainer.valid
-            if parts.test is not None:
-                encoded = task.encode(parts.test)
-                scores["test"] = task.score(fitted.network, parts.test, encoded)
-            details = task.details(fitted.network, held_out, encoded)
+    run, task, parts, encoded, trainer = ready.run, ready.task, ready.parts, ready.encoded, ready.trainer
+    trainer.restore()
+    fitted = _run(trainer, progress)
+    fitted.save(run)
+    scored_on = "test" if "test" in parts else "valid"
+    held_out = parts[scored_on]
+    with torch.inference_mode():
+        names = [name for name in ("valid", "test") if name in parts]
+        scores: dict[str, Any] = {name: task.score(fitted.network, parts[name], encoded[name]) for name in names}
+        details = task.details(fitted.network, held_out, encoded[scored_on])
     baselines: list[BaselineScore] = []
     if task.settings.training.baselines:
         progress.say("scoring baselines on the same data")
-        baselines = task.baselines(parts.train, held_out)
+        baselines = task.baselines(parts["train"], held_out)
     metric = task.metric if task.metric.name in scores[scored_on] else task.monitor
     headline, beats = _headline(task, metric, scores[scored_on], baselines, scored_on, held_out)
     place = trainer.place
@@ -177,11 +202,7 @@ def _trained(
         "beats_baselines": beats,
         "metric": dataclasses.asdict(metric),
         "scored_on": scored_on,
-        "parts": {
-            name: _size(part)
-            for name, part in (("train", parts.train), ("valid", parts.valid), ("test", parts.test))
-            if part is not None
-        },
+        "parts": {name: _size(part, encoded[name]) for name, part in parts.items()},
         "model": {
             "description": task.describe(),
             "parameters": sum(parameter.numel() for parameter in fitted.network.parameters()),
@@ -209,16 +230,14 @@ def train(
     task: Task,
     parts: Parts,
     *,
-    run: RunDirectory | None = None,
     progress: Progress | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[Fitted, Trainer]:
-    """Train a network for a prepared task.
+    """Train a network for a prepared task, and write nothing.
 
     Args:
         task: prepared on the training part.
         parts: training and validation part.
-        run: where checkpoints go, and where one is taken up if there is one.
         progress: who is told.
         interrupted: as for :class:`Trainer`.
 
@@ -226,21 +245,31 @@ def train(
         The fitted model, and the trainer with all it knows.
     """
     progress = progress or Progress()
+    trainer = _trainer(task, task.encode(parts.train), task.encode(parts.valid), None, progress, interrupted)
+    return _run(trainer, progress), trainer
+
+
+def _trainer(
+    task: Task, train: Any, valid: Any, run: RunDirectory | None, progress: Progress, interrupted: Callable[[], bool]
+) -> Trainer:
+    """A new network and what trains it, from encoded parts."""
     settings = task.settings.training
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = task.network().to(_device(settings.device))
-        trainer = Trainer(
-            task, network, task.feed(task.encode(parts.train)), task.encode(parts.valid), run, progress, interrupted
-        )
-        if run is not None:
-            trainer.restore()
-        progress.training_starts(task.describe(), task.monitor.label, trainer.place.total)
+    return Trainer(task, network, task.feed(train), valid, run, progress, interrupted)
+
+
+def _run(trainer: Trainer, progress: Progress) -> Fitted:
+    """Train to the end, with the random state of torch left as it was."""
+    task, network = trainer.task, trainer.network
+    with torch.random.fork_rng(devices=[]):
+        progress.training_starts(task.describe(), task.monitor, trainer.place.total)
         trainer.fit()
         network.eval()
         with torch.inference_mode():
             task.finish(network, trainer.valid)
-    return Fitted(task, network), trainer
+    return Fitted(task, network)
 
 
 def _device(name: str) -> torch.device:
@@ -261,7 +290,8 @@ def _headline(
         return f"{said}.", None
     sign = -1 if metric.higher_is_better else 1
     best = min(rivals, key=lambda b: sign * b.scores[metric.name])
-    beats = metric.better(score, best.scores[metric.name])
+    # As they are printed: what differs by rounding only is not better.
+    beats = metric.better(float(f"{score:.4g}"), float(f"{best.scores[metric.name]:.4g}"))
     verdict = "the model beats it" if beats else "the model does not beat it"
     return f"{said}; best baseline, {best.name}: {best.scores[metric.name]:.4g}; {verdict}.", beats
 
@@ -269,17 +299,15 @@ def _headline(
 def _amount(part: Any) -> str:
     if isinstance(part, PanelPart):
         return f"{len(part.panel):,} series"
-    return f"{len(part):,} {'documents' if part.targets is None else 'sequences'}"
+    return plural(len(part), "document" if part.targets is None else "sequence")
 
 
-def _size(part: Any) -> dict[str, int]:
+def _size(part: Any, encoded: Any) -> dict[str, int]:
     if isinstance(part, PanelPart):
-        panel: Panel = part.panel
-        lengths = [
-            len(series) - (start if start < len(series) else 0) for series, start in zip(panel.series, part.starts, strict=True)
-        ]
-        return {"sequences": len(panel), "steps": sum(lengths), "shortest": min(lengths), "longest": max(lengths)}
-    return {"sequences": len(part)}
+        lengths = [len(series) - start for series, start in zip(part.panel.series, part.starts, strict=True)]
+    else:
+        lengths = encoded.lengths.tolist()
+    return {"sequences": len(lengths), "steps": sum(lengths), "shortest": min(lengths), "longest": max(lengths)}
 
 
 def _baseline(baseline: BaselineScore) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from throughtime.tasks.base import Metric
+
 
 @dataclass(frozen=True)
 class Update:
@@ -52,8 +54,14 @@ class Progress:
     def warn(self, line: str) -> None:
         """A warning for the user."""
 
-    def training_starts(self, description: str, metric: str, total: int | None) -> None:
-        """The loop is about to run."""
+    def training_starts(self, description: str, metric: Metric, total: int | None) -> None:
+        """The loop is about to run.
+
+        Args:
+            description: the network in a phrase.
+            metric: the validation score that decides.
+            total: updates there will be at most; ``None`` while that is not known.
+        """
 
     def updated(self, update: Update) -> None:
         """An update was made."""

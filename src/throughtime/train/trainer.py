@@ -80,8 +80,8 @@ class Trainer:
         valid: the encoded validation part.
         run: where checkpoints and metrics go; ``None`` keeps nothing.
         progress: who is told.
-        interrupted: asked after every update; once true, a checkpoint is written and :class:`KeyboardInterrupt` raised. (A Ctrl-C that Python raises
-            by itself may come in the middle of an update, when there is nothing whole to save: the last checkpoint stands.)
+        interrupted: asked after every update; once true, a checkpoint is written and :class:`KeyboardInterrupt` raised. (A Ctrl-C
+            that Python raises by itself may come in the middle of an update, with nothing whole to save: the last checkpoint stands.)
     """
 
     def __init__(

@@ -64,7 +64,7 @@ NAMES = Check(
 CHARACTERS = Check("a text of different characters", lambda value: isinstance(value, str) and len(set(value)) == len(value))
 TEXT = Check("a text", lambda value: isinstance(value, str))
 NUMBERS = Check("a list of finite numbers", lambda value: isinstance(value, list) and all(map(_finite, value)))
-TRUTHS = Check("a list of true and false", lambda value: isinstance(value, list) and {*map(type, value)} <= {bool})
+TRUTH = Check("true or false", lambda value: isinstance(value, bool))
 COUNT = Check("a whole number above 0", lambda value: type(value) is int and value > 0)
 POSITIVE = Check("a finite number above 0", lambda value: _finite(value) and value > 0)
 OBJECT = Check("an object", lambda value: isinstance(value, dict))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from throughtime.errors import DataError, RunError
-from throughtime.transforms._saved import NAMES, NUMBERS, TRUTHS, checked, saved
+from throughtime.transforms._saved import NAMES, NUMBERS, TRUTH, checked, saved
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Scaler:
         features: their names.
         mean: what is taken off.
         scale: what is divided by: the deviation, or 1 for a feature that does not change.
-        indicators: per feature, whether a channel says where it is missing.
+        mask: whether every feature has a channel that says where it is missing.
 
     Example:
         >>> x = np.array([[1.0, 10.0], [3.0, 10.0], [np.nan, 10.0]])
         >>> scaler = Scaler.fit([x], ("speed", "height"), mask=True)
         >>> scaler.mean, scaler.scale, scaler.channels
-        ((2.0, 10.0), (1.0, 1.0), 3)
+        ((2.0, 10.0), (1.0, 1.0), 4)
         >>> scaler.transform(x).tolist()
-        [[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+        [[-1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
         >>> scaler.inverse([[-1.0, 0.0]])
         array([[ 1., 10.]])
     """
@@ -39,7 +39,7 @@ class Scaler:
     features: tuple[str, ...]
     mean: tuple[float, ...]
     scale: tuple[float, ...]
-    indicators: tuple[bool, ...]
+    mask: bool
 
     @classmethod
     def fit(cls, sequences: Iterable[NDArray[Any]], features: Sequence[str], mask: bool = False) -> Scaler:
@@ -48,7 +48,8 @@ class Scaler:
         Args:
             sequences: arrays ``[T, F]``.
             features: the names of the F features.
-            mask: whether features that have missing values get a channel that says where.
+            mask: whether every feature gets a channel that says where it is missing; data to come may lack what the
+                training part has.
 
         Raises:
             DataError: a feature with numbers that are infinite, or too large to be squared.
@@ -56,12 +57,11 @@ class Scaler:
         Source: Chan, Golub and LeVeque 1979, for joining the sums of parts without loss of digits.
         """
         F = len(features)
-        seen, mean, squares, missing = np.zeros(F), np.zeros(F), np.zeros(F), np.zeros(F, bool)
+        seen, mean, squares = np.zeros(F), np.zeros(F), np.zeros(F)
         for sequence in sequences:
             x = np.asarray(sequence, np.float64)  # [T, F]
             known = ~np.isnan(x)
             n = known.sum(0)
-            missing |= n < len(x)
             with np.errstate(over="ignore", invalid="ignore"):  # infinities are named below
                 of_part = np.where(known, x, 0.0).sum(0) / np.maximum(n, 1)
                 apart = np.where(n > 0, of_part - mean, 0.0)
@@ -77,15 +77,15 @@ class Scaler:
             )
         # What rounding leaves of a constant is no deviation.
         scale = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
-        return cls(tuple(features), tuple(mean.tolist()), tuple(scale.tolist()), tuple((missing & mask).tolist()))
+        return cls(tuple(features), tuple(mean.tolist()), tuple(scale.tolist()), mask)
 
     @property
     def channels(self) -> int:
-        """The width of what ``transform`` returns: F and the number of indicators."""
-        return len(self.features) + sum(self.indicators)
+        """The width of what ``transform`` returns: F, or twice that with a mask."""
+        return len(self.features) * (2 if self.mask else 1)
 
     def transform(self, values: ArrayLike) -> NDArray[np.float32]:
-        """Scaled features, then the indicators: 1 where a feature is missing, which is 0 itself then.
+        """Scaled features, then the mask: 1 where a feature is missing, which is 0 itself then.
 
         Args:
             values: ``[..., F]``.
@@ -98,7 +98,7 @@ class Scaler:
         """
         x = np.asarray(values, np.float64)
         missing = np.isnan(x)
-        wrong = np.isinf(x) | (missing & ~np.array(self.indicators, bool))
+        wrong = np.isinf(x) if self.mask else ~np.isfinite(x)
         if wrong.any():
             *step, feature = (int(index) for index in np.argwhere(wrong)[0])
             raise DataError(
@@ -110,20 +110,19 @@ class Scaler:
                 )
             )
         scaled = np.where(missing, 0.0, (x - self.mean) / self.scale)
-        return np.concatenate([scaled, missing[..., np.flatnonzero(self.indicators)]], axis=-1, dtype=np.float32)
+        return np.concatenate([scaled, missing] if self.mask else [scaled], axis=-1, dtype=np.float32)
 
     def inverse(self, scaled: ArrayLike) -> NDArray[np.float64]:
         """The numbers that were scaled; float64 ``[..., F]``.
 
         Args:
-            scaled: ``[..., F]``, without indicators.
+            scaled: ``[..., F]``, without the mask.
         """
         return np.asarray(scaled, np.float64) * self.scale + self.mean
 
     def to_json(self) -> dict[str, Any]:
         """All of it, for a file."""
-        columns = {"mean": self.mean, "scale": self.scale, "indicators": self.indicators}
-        return saved("scaler", features=list(self.features), **{name: list(column) for name, column in columns.items()})
+        return saved("scaler", features=list(self.features), mean=list(self.mean), scale=list(self.scale), mask=self.mask)
 
     @classmethod
     def from_json(cls, data: Any) -> Scaler:
@@ -132,7 +131,7 @@ class Scaler:
         Raises:
             RunError: damaged, or of another kind or version.
         """
-        values = checked(data, "scaler", features=NAMES, mean=NUMBERS, scale=NUMBERS, indicators=TRUTHS)
+        values = checked(data, "scaler", features=NAMES, mean=NUMBERS, scale=NUMBERS, mask=TRUTH)
         if len({len(column) for column in values.values()}) > 1 or not all(scale > 0 for scale in values["scale"]):
             raise RunError("scaler: the columns differ in length, or a scale is not above 0; the file is damaged")
         return cls(**{name: tuple(column) for name, column in values.items()})

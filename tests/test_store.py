@@ -1,0 +1,364 @@
+"""Files that survive: whole or not there, checked when read, and one clear line where they cannot be written or used."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from throughtime.errors import RunError
+from throughtime.store import (
+    FORMAT_VERSION,
+    RunDirectory,
+    files,
+    load_tensors,
+    read_json,
+    save_tensors,
+    write_bytes,
+    write_json,
+)
+from throughtime.store.checkpoints import Checkpoints
+
+WEIGHTS = {"network": {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "step": np.array(3.0, np.float32)}, "empty": {}}
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def read_only(*_: object, **__: object) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+# Files
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    monkeypatch.setattr(files.os if broken == "fsync" else Path, broken, full_disk)
+    with pytest.raises(RunError, match=rf"^{path} cannot be written: No space left on device; free some space or name another"):
+        write_json(path, {"a": 2})
+    assert read_json(path) == {"a": 1}
+    assert [*tmp_path.iterdir()] == [path], "what was being written is still there"
+
+
+def test_json_is_strict_both_ways(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(path, {"loss": float("nan")})
+    assert not path.exists()
+    numbers = [0.1, 1e-320, 1.7976931348623157e308, -0.0, 2**63]
+    write_json(path, numbers)
+    assert [float(x).hex() for x in read_json(path)] == [float(x).hex() for x in numbers]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is missing; is .* a run directory"),
+        (b"", "is damaged"),
+        (b"{", "is damaged: .*line 1"),
+        (b"\xff\xfe", "is damaged: .*byte"),
+        (b'{"a": 1}\n{', "is damaged: .*line 2"),
+    ],
+)
+def test_json_that_cannot_be_read(content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RunError, match=f"^{path} {message}") as caught:
+        read_json(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_where_a_file_should_be(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be read: Is a directory"):
+        read_json(tmp_path)
+    with pytest.raises(RunError, match="cannot be written: "):
+        write_bytes(tmp_path / "none" / "a", b"")
+
+
+# Tensors
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_])
+def test_tensors_keep_bits_types_and_shapes(dtype: type, tmp_path: Path) -> None:
+    bits = (
+        np.random.default_rng(0).integers(0, 2, (4, 6, 8))
+        if dtype is np.bool_
+        else np.random.default_rng(0).normal(size=(4, 6, 8)) * 99
+    )
+    values = bits.astype(dtype)
+    tensors = {
+        "all": values,
+        "turned": values.T,
+        "every other": values[:, ::2],
+        "scalar": values[0, 0, 0, None][0:1].reshape(()),
+        "none": values[:0],
+    }
+    save_tensors(tmp_path / "a.safetensors", tensors)
+    found = load_tensors(tmp_path / "a.safetensors")
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert found[name].shape == tensor.shape
+        assert found[name].tobytes() == tensor.tobytes()
+
+
+def test_tensors_keep_what_is_no_number(tmp_path: Path) -> None:
+    values = np.array([0x7FC00001, 0xFF800000, 0x80000000, 1], np.uint32).view(np.float32)
+    save_tensors(tmp_path / "a.safetensors", {"odd": values})
+    assert load_tensors(tmp_path / "a.safetensors")["odd"].tobytes() == values.tobytes()
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_loading_executes_nothing(tmp_path: Path) -> None:
+    path, trap = tmp_path / "a.safetensors", tmp_path / "executed"
+    path.write_bytes(pickle.dumps(Trap(trap)))
+    with pytest.raises(RunError, match=f"^{path} is damaged"):
+        load_tensors(path)
+    assert not trap.exists()
+
+
+def test_every_cut_and_flip_of_a_header_is_refused_or_harmless(tmp_path: Path) -> None:
+    """Never anything but a RunError, or tensors of the declared kind."""
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, WEIGHTS["network"])
+    content = path.read_bytes()
+    for place in range(0, len(content), 3):
+        path.write_bytes(content[:place])
+        with pytest.raises(RunError, match="is damaged"):
+            load_tensors(path)
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x15]) + content[place + 1 :])
+        try:
+            assert all(isinstance(array, np.ndarray) for array in load_tensors(path).values())
+        except RunError as error:
+            assert str(path) in str(error)  # noqa: PT017 (either may happen)
+
+
+# Checkpoints
+
+
+def test_the_newest_two_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.load_newest() is None
+    for update in (5, 30, 100, 123456789):
+        checkpoints.save(update, {"update": update}, WEIGHTS)
+    assert checkpoints.numbers() == [100, 123456789]
+    found = checkpoints.load_newest()
+    assert found is not None
+    update, state, tensors, damaged = found
+    assert (update, state, damaged) == (123456789, {"update": 123456789}, [])
+    assert tensors.keys() == WEIGHTS.keys()
+    assert tensors["network"]["step"].shape == ()
+    assert tensors["network"]["w"].tobytes() == WEIGHTS["network"]["w"].tobytes()
+
+
+def harmed(folder: Path) -> list[Any]:
+    """Ways to damage a checkpoint: a name, what to do, and the file that must be named."""
+    state, network, manifest = folder / "state.json", folder / "network.safetensors", folder / "manifest.json"
+    return [
+        (network, lambda: network.write_bytes(network.read_bytes()[:-1])),
+        (network, lambda: network.write_bytes(b"\0" + network.read_bytes()[1:])),
+        (network, network.unlink),
+        (state, lambda: state.write_text("")),
+        (state, lambda: state.write_text(state.read_text().replace("update", "upgrade"))),
+        (state, state.unlink),
+        (manifest, manifest.unlink),
+        (manifest, lambda: manifest.write_text("")),
+        (manifest, lambda: manifest.write_text("{}")),
+        (manifest, lambda: manifest.write_text("[]")),
+        (manifest, lambda: manifest.write_text('{"state.json": 3}')),
+        (manifest, lambda: [path.unlink() for path in folder.iterdir()]),
+    ]
+
+
+@pytest.mark.parametrize("way", range(12))
+def test_a_damaged_one_is_named_and_the_one_before_used(way: int, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"update": 1}, WEIGHTS)
+    file, do = harmed(checkpoints.save(2, {"update": 2}, WEIGHTS))[way]
+    do()
+    found = checkpoints.load_newest()
+    assert found is not None
+    assert found[:2] == (1, {"update": 1})
+    (line,) = found[3]
+    assert "\n" not in line
+    assert str(file.parent) in line
+    assert file.name in line or way == 10
+    _, do = harmed(tmp_path / "00000001")[way]
+    do()
+    with pytest.raises(RunError, match=rf"^no checkpoint in {tmp_path} can be used: .*00000002.*; .*00000001.*"):
+        checkpoints.load_newest()
+
+
+def test_a_damaged_one_never_costs_a_whole_one(tmp_path: Path) -> None:
+    """It is later than the one that was gone on from: it must not stand for one of the two that are kept."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(10, {}, WEIGHTS)
+    (checkpoints.save(90, {}, WEIGHTS) / "state.json").unlink()
+    checkpoints.save(20, {}, WEIGHTS)
+    assert checkpoints.numbers() == [10, 20]
+    (checkpoints.save(30, {}, WEIGHTS) / "state.json").unlink()
+    found = checkpoints.load_newest()
+    assert found is not None
+    assert found[0] == 20
+    checkpoints.save(30, {"again": True}, WEIGHTS)
+    found = checkpoints.load_newest()
+    assert found is not None
+    assert found[:2] == (30, {"again": True})
+
+
+@pytest.mark.parametrize("broken", ["fsync", "rename", "mkdir"])
+def test_a_full_disk_leaves_the_ones_before(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"update": 1}, WEIGHTS)
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os if broken == "fsync" else Path, broken, full_disk)
+        with pytest.raises(RunError, match=rf"^{tmp_path}/.*0000002.* cannot be written: No space left on device") as caught:
+            checkpoints.save(2, {"update": 2}, WEIGHTS)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000001"]
+    found = checkpoints.load_newest()
+    assert found is not None
+    assert (found[0], found[3]) == (1, [])
+    checkpoints.save(2, {"update": 2}, WEIGHTS)
+    assert checkpoints.numbers() == [1, 2]
+
+
+def test_what_a_killed_process_was_writing_counts_for_nothing(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", {})
+    run.checkpoints.save(1, {}, WEIGHTS)
+    beside = run.checkpoints.folder / ".00000002.tmp"
+    beside.mkdir()
+    (beside / "state.json").write_text("{}")
+    (run.path / ".model.safetensors.77.tmp").write_bytes(b"part")
+    assert run.checkpoints.numbers() == [1]
+    run.clear_leftovers()
+    assert sorted(path.name for path in run.path.rglob("*.tmp")) == []
+    assert run.checkpoints.numbers() == [1]
+
+
+# Run directories
+
+
+def test_create_writes_its_config_first(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "deep" / "run", {"seed": 3})
+    assert run.config() == {"format_version": FORMAT_VERSION, "seed": 3}
+    assert run.result() is None
+    assert run.records("metrics.jsonl") == []
+    run.update_config(found="it")
+    assert run.config() == {"format_version": FORMAT_VERSION, "seed": 3, "found": "it"}
+    run.write_result({"accuracy": 1.0})
+    assert run.result() == {"format_version": FORMAT_VERSION, "accuracy": 1.0}
+
+
+def test_a_run_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    run = RunDirectory.create(path, {"first": True})
+    run.append("metrics.jsonl", {"update": 0})
+    # A start that was killed before its first checkpoint is taken over, and nothing of it stays.
+    run = RunDirectory.create(path, {"second": True})
+    assert "first" not in run.config()
+    assert run.records("metrics.jsonl") == []
+    run.checkpoints.save(1, {}, WEIGHTS)
+    with pytest.raises(RunError, match=rf"^--out {path} holds a run; go on with it by `throughtime resume {path}`, replace it"):
+        RunDirectory.create(path, {})
+    assert "second" in run.config()
+    RunDirectory.create(path, {"third": True}, overwrite=True)
+    assert run.checkpoints.numbers() == []
+    run.write_result({})
+    with pytest.raises(RunError, match="holds a run"):
+        run.check_free()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_somebody_else_are_never_touched(overwrite: bool, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(
+        RunError, match=rf"^--out {tmp_path} holds thesis.tex, which is not part of a run; name another folder$"
+    ):
+        RunDirectory.create(tmp_path, {}, overwrite=overwrite)
+    with pytest.raises(RunError, match="is a file, expected a folder or nothing"):
+        RunDirectory.create(tmp_path / "thesis.tex", {}, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_read_only_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: False)
+        with pytest.raises(RunError, match=f"cannot be made: {tmp_path} is read-only; name another folder"):
+            RunDirectory(tmp_path / "a" / "b").check_free()
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(RunError, match=rf"^{tmp_path / 'run'} cannot be written: Read-only file system"):
+        RunDirectory.create(tmp_path / "run", {})
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"format_version": 99, "throughtime": "7.0"},
+            "has format version 99, this throughtime reads 1; use the version that made it .7.0.",
+        ),
+        ({"throughtime": "0.0"}, "has format version None"),
+        ({"format_version": "1"}, "has format version '1'"),
+        ([1], "has format version None"),
+        (None, "has format version None"),
+    ],
+)
+def test_a_config_of_another_version(config: Any, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match=f"^{tmp_path} {message}"):
+        RunDirectory(tmp_path).config()
+
+
+def test_records_survive_being_cut_off_anywhere(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", {})
+    said = [{"update": 0, "loss": 0.1}, {"update": 20, "note": "größer ∞"}, {"update": 40, "loss": 1e-300}]
+    for record in said:
+        run.append("metrics.jsonl", record)
+    path = run.path / "metrics.jsonl"
+    content = path.read_bytes()
+    for cut in range(len(content) + 1):
+        path.write_bytes(content[:cut])
+        whole = content[: cut + 1].count(b"}")  # a line without its end is whole all the same
+        assert run.records("metrics.jsonl") == said[: min(whole, content[:cut].count(b"}"))]
+    path.write_bytes(content[:-5])
+    run.keep_records("metrics.jsonl", 20)
+    run.append("metrics.jsonl", said[2])
+    assert path.read_bytes() == content
+    run.keep_records("metrics.jsonl", -1)
+    assert path.read_bytes() == b""
+
+
+def test_records_damaged_within(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", {})
+    (run.path / "metrics.jsonl").write_text('{"update": 0}\n{"upd\n{"update": 2}\n')
+    with pytest.raises(RunError, match=r"metrics\.jsonl line 2 is damaged"):
+        run.records("metrics.jsonl")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_log_on_a_full_disk(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", {})
+    (run.path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(RunError, match=r"metrics\.jsonl cannot be written: No space left on device; free some space"):
+        run.append("metrics.jsonl", {"update": 0})

@@ -1,0 +1,458 @@
+"""The loop: stopped anywhere it ends alike; early stopping, plateaus, time budgets, and back from a loss that is no number."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import throughtime as tt
+import throughtime.train.trainer
+from throughtime.data.records import Sequences
+from throughtime.errors import RunError, TrainingError
+from throughtime.settings import Settings
+from throughtime.store import RunDirectory, read_json, write_json
+from throughtime.tasks.base import Feed
+from throughtime.tasks.lm import EncodedText, LanguageModelling
+from throughtime.train.faults import where_it_broke
+from throughtime.train.progress import Progress
+from throughtime.train.trainer import ROLLBACKS, Trainer, evaluate
+
+TEXT = " ".join(random.Random(0).choices(["lorem", "ipsum", "dolor", "sit", "amet"], k=420))
+SETTINGS = {"hidden": 8, "bptt": 16, "batch": 4, "epochs": 2, "save_every": 1e9, "seed": 3}
+
+
+class Clock:
+    """Seconds that go by when somebody says so."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(throughtime.train.trainer, "time", clock)
+    return clock
+
+
+class Scripted(LanguageModelling):
+    """A language model of a short text, with a few things that go otherwise than they would.
+
+    Args:
+        settings: beyond those of all tests here.
+        broken: epochs and indices of batches whose loss is not a number.
+        scores: what evaluations say, one after another, for as long as there are some.
+        clock: an update takes a second of it, an evaluation five.
+    """
+
+    def __init__(
+        self,
+        broken: tuple[tuple[int, int], ...] = (),
+        scores: Iterator[dict[str, float]] | None = None,
+        clock: Clock | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(Settings.of({**SETTINGS, **settings}))
+        self.broken, self.scores, self.clock, self.at = broken, scores or iter(()), clock or Clock(), (0, 0)
+        part = Sequences("text", [TEXT])
+        self.prepare(part)
+        self.encoded = self.encode(part)
+
+    def feed(self, encoded: EncodedText) -> Feed:
+        feed = super().feed(encoded)
+        assert feed.carries
+        batch = feed.batch
+
+        def remembered(epoch: int, index: int) -> Any:
+            self.at = epoch, index
+            return batch(epoch, index)
+
+        feed.batch = remembered  # type: ignore[method-assign]
+        return feed
+
+    def loss(self, network: torch.nn.Module, batch: Any, state: Any) -> tuple[Tensor, Any]:
+        self.clock.now += 1
+        loss, state = super().loss(network, batch, state)
+        return loss * math.nan if self.at in self.broken else loss, state
+
+    def evaluate(self, network: torch.nn.Module, encoded: EncodedText) -> dict[str, float]:
+        self.clock.now += 5
+        torch.rand(3)  # what others draw must not matter
+        return next(self.scores, None) or super().evaluate(network, encoded)
+
+
+def trainer(task: Scripted, run: RunDirectory | None = None, **options: Any) -> Trainer:
+    torch.manual_seed(task.settings.training.seed)
+    made = Trainer(task, task.network(), task.feed(task.encoded), task.encoded, run, **options)
+    if run is not None:
+        made.restore()
+    return made
+
+
+def scores(*losses: float, **others: list[float]) -> Iterator[dict[str, float]]:
+    """Of evaluations whose losses, and scores to judge by, are these."""
+    judged = others.get("judged", losses)
+    return iter([{"loss": loss, "nats_per_character": score} for loss, score in zip(losses, judged, strict=True)])
+
+
+def left_behind(run: RunDirectory) -> dict[str, bytes]:
+    last = run.path / "checkpoints" / f"{run.checkpoints.numbers()[-1]:08d}"
+    return {path.name: path.read_bytes() for path in (*last.iterdir(), run.path / "metrics.jsonl")}
+
+
+def records(run: RunDirectory) -> list[dict[str, Any]]:
+    return run.records("metrics.jsonl")
+
+
+class Heard(Progress):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, line: str) -> None:
+        self.warnings.append(line)
+
+
+# Exact resume, in one process
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "adamw": {"cell": "gru", "schedule": "cosine"},
+    "adagrad": {"cell": "lstm", "layers": 2, "optimizer": "Adagrad", "lr": 0.1, "schedule": "plateau"},
+    "sgd": {"cell": "rnn", "optimizer": "SGD", "lr": 0.5, "schedule": "linear"},
+    "nadam": {"cell": "gru", "optimizer": "NAdam", "schedule": "constant"},
+    "rollbacks": {"cell": "lstm", "broken": ((0, 0), (0, 7), (1, 1))},
+    "early stopping": {"cell": "gru", "optimizer": "SGD", "lr": 5.0, "clip": 0, "patience": 1, "epochs": 9},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_anywhere_it_ends_alike(case: str, tmp_path: Path) -> None:
+    """Weights, best and good ones, optimizer, carried state, counts, log: all bits; the weights it ends with, too."""
+    whole = trainer(Scripted(**CASES[case]), RunDirectory.create(tmp_path / "whole", {}))
+    end = whole.fit()
+    assert end.update > 40
+    assert whole.run
+    chance, run = random.Random(case), RunDirectory.create(tmp_path / "stopped", {})
+    stops, place = 0, None
+    while place is None:
+        left = chance.randint(1, 25)
+
+        def countdown() -> bool:
+            nonlocal left
+            left -= 1
+            return left == 0
+
+        made = trainer(Scripted(**CASES[case]), run, interrupted=countdown)
+        torch.rand(left)  # where torch's generator stands must not matter
+        try:
+            place = made.fit()
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops >= 3
+    assert place == end
+    assert left_behind(run) == left_behind(whole.run)
+    assert all(torch.equal(a, b) for a, b in zip(made.network.parameters(), whole.network.parameters(), strict=True))
+
+
+def test_a_finished_training_is_not_written_again(tmp_path: Path) -> None:
+    """While it is replaced, it would not be there."""
+    run = RunDirectory.create(tmp_path / "run", {})
+    end = trainer(Scripted(), run).fit()
+    times = {path: path.stat().st_mtime_ns for path in run.checkpoints.folder.rglob("*")}
+    again = trainer(Scripted(), run)
+    assert again.fit() == end
+    assert times == {path: path.stat().st_mtime_ns for path in run.checkpoints.folder.rglob("*")}
+
+
+def test_ctrl_c_within_an_update_saves_no_half_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDirectory.create(tmp_path / "run", {})
+    made = trainer(Scripted(), run)
+    step, left = made.optimizer.step, iter(range(30))
+
+    def interrupted() -> None:
+        step()
+        if next(left) == 29:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(made.optimizer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made.fit()
+    assert run.checkpoints.numbers() == []
+
+
+def test_no_interval_between_checkpoints_is_longer_than_asked_for(tmp_path: Path, clock: Clock) -> None:
+    """An update takes a second, an evaluation five: none comes later than both after the interval."""
+    run = RunDirectory.create(tmp_path / "run", {})
+    made, times = trainer(Scripted(clock=clock, save_every=10), run), [0.0]
+    save = made.save
+    made.save = lambda: (save(), times.append(clock.now))  # type: ignore[assignment, method-assign, func-returns-value]
+    made.fit()
+    gaps = np.diff(times)
+    assert len(gaps) > 4
+    assert all(10 <= gap <= 10 + 1 + 5 for gap in gaps[:-1])
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_training(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one clear line; the run goes on from the one before."""
+    run = RunDirectory.create(tmp_path / "run", {})
+    made = trainer(Scripted(clock=clock, save_every=1), run)
+    rename = Path.rename
+
+    def full(path: Path, target: Path) -> Path:
+        if len(run.checkpoints.numbers()) == 2 and made.place.update == 30:
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(RunError, match=r"00000030 cannot be written: No space left on device"):
+        made.fit()
+    assert run.checkpoints.numbers() == [28, 29]
+    monkeypatch.undo()
+    trainer(Scripted(), run).fit()
+    whole = RunDirectory.create(tmp_path / "whole", {})
+    trainer(Scripted(), whole).fit()
+    assert left_behind(run) == left_behind(whole)
+
+
+# Early stopping, plateaus, the best weights
+
+
+def test_the_best_weights_are_left_in_the_network(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", {})
+    made = trainer(Scripted(scores=scores(3, 2, 1, 4, 5, 6), patience=3, epochs=99), run)
+    place = made.fit()
+    assert (place.best, place.best_update, place.waited) == (1, 2 * made.evaluate_every, 3)
+    assert place.update == 5 * made.evaluate_every
+    assert place.stopped == "no better for 3 evaluations"
+    assert [record["best"] for record in records(run)] == [True, True, True, False, False, False]
+    assert all(torch.equal(made.network.state_dict()[name], tensor) for name, tensor in made.best.items())
+    found = run.checkpoints.load_newest()
+    assert found is not None
+    assert found[1]["place"]["best_loss"] == 1
+    assert any((found[2]["network"][name] != array).any() for name, array in found[2]["best"].items())
+
+
+def test_a_tie_is_decided_by_the_loss() -> None:
+    task = Scripted(scores=scores(3, 2, 4, 1, judged=[0.5, 0.5, 0.5, 0.6]), patience=2, epochs=99)
+    made = trainer(task)
+    place = made.fit()
+    assert (place.best, place.best_loss, place.best_update) == (0.5, 2, made.evaluate_every)
+
+
+def test_a_score_whose_loss_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    """The accuracy of outputs that are all NaN is a number, and may even be a good one."""
+    task = Scripted(scores=scores(3, math.nan, math.inf, 2.5, judged=[0.5, 0.1, 0.1, 0.4]), patience=9, epochs=3)
+    made = trainer(task, RunDirectory.create(tmp_path / "run", {}))
+    kept = []
+    snapshot = made._snapshot
+    made._snapshot = lambda: (kept.append(made.place.update), snapshot())[1]  # type: ignore[method-assign, func-returns-value]
+    place = made.fit()
+    every = made.evaluate_every
+    assert (place.best_loss, place.best_update) == (2.5, 3 * every)
+    assert kept == [0, 3 * every]
+
+
+def test_plateaus_lower_the_rate(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", {})
+    losses = [1.0, *[2.0] * 6, 0.5, *[2.0] * 4]
+    made = trainer(Scripted(scores=scores(*losses), patience=20, epochs=11, schedule="plateau", lr=0.1, optimizer="SGD"), run)
+    made.fit()
+    factors = [round(record["rate"] / 0.1, 6) for record in records(run)]
+    # The first two are within the rise. Three that were no better lower it, and three more; the best one begins the count anew.
+    assert factors[2:] == [1, 1, 0.3, 0.3, 0.3, 0.09, 0.09, 0.09, 0.09, 0.027]
+
+
+# Back from a loss that is no number
+
+
+def test_rolled_back(tmp_path: Path) -> None:
+    run, heard = RunDirectory.create(tmp_path / "run", {}), Heard()
+    made = trainer(Scripted(broken=((0, 5), (1, 2)), optimizer="SGD", lr=0.5, schedule="constant"), run, progress=heard)
+    good, seen = made.good, list[bool]()
+    load = made.network.load_state_dict
+
+    def loaded(weights: dict[str, Tensor]) -> Any:
+        seen.append(all(torch.equal(weights[name], tensor) for name, tensor in good.network.items()))
+        return load(weights)
+
+    made.network.load_state_dict = loaded  # type: ignore[method-assign, assignment]
+    place = made.fit()
+    per_epoch = len(made.feed)
+    assert place.rollbacks == [6, per_epoch + 3]
+    assert seen[0], "not the weights of the beginning, which were the last good ones"
+    assert place.rate_factor == 0.25
+    assert place.update == 2 * per_epoch, "the batches go on"
+    notes = [record for record in records(run) if "note" in record]
+    assert [note["update"] for note in notes] == place.rollbacks
+    assert [note["note"] for note in notes] == heard.warnings
+    assert heard.warnings[0].startswith(
+        "update 6: the loss is not a number, first in the loss, all outputs of the network being finite"
+    )
+    assert heard.warnings[0].endswith("back to the weights of update 0 with rate 0.25")
+    assert all(torch.isfinite(tensor).all() for tensor in made.network.parameters())
+
+
+def test_given_up_after_too_many(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", {})
+    broken = tuple((0, index) for index in range(ROLLBACKS + 1))
+    made = trainer(Scripted(broken=broken, lr=0.64), run)
+    with pytest.raises(
+        TrainingError, match=rf"^the loss is not a number at update {ROLLBACKS + 1}, for the 6th time: .*"
+    ) as caught:
+        made.fit()
+    assert "the rate was down to 0.02; try a smaller --lr or --clip" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rate_that_throws_it_off(tmp_path: Path) -> None:
+    """The weights themselves overflow: it is told which."""
+    made = trainer(Scripted(optimizer="SGD", lr=1e38, clip=0), RunDirectory.create(tmp_path / "run", {}))
+    with pytest.raises(TrainingError, match=r"first in (the weights|the output of) \w+"):
+        made.fit()
+
+
+# A time budget
+
+
+def budgeted(clock: Clock, run: RunDirectory | None = None, **settings: Any) -> Trainer:
+    return trainer(Scripted(clock=clock, **{"epochs": 50, "patience": 999, **settings}), run)
+
+
+def test_a_time_budget_is_kept(tmp_path: Path, clock: Clock) -> None:
+    """Updates of a second and evaluations of five: the number that it is turned into uses the budget up."""
+    run = RunDirectory.create(tmp_path / "run", {})
+    place = budgeted(clock, run, time_budget=400).fit()
+    plan = read_json(run.path / "plan.json")
+    assert plan == {"decided_at": plan["decided_at"], "updates": place.update, "time_budget": 400.0}
+    assert plan["decided_at"] <= 30
+    assert clock.now == pytest.approx(400, rel=0.05)
+    assert place.stopped == f"after {place.update:,} updates, as planned"
+
+
+def test_a_time_budget_of_a_run_that_was_stopped_before_the_plan(tmp_path: Path, clock: Clock) -> None:
+    """What the killed process made counts: not as if this one had made it in no time."""
+    run = RunDirectory.create(tmp_path / "run", {})
+    first = budgeted(clock, run, time_budget=1000)
+    first.interrupted = lambda: first.place.update == 15
+    with pytest.raises(KeyboardInterrupt):
+        first.fit()
+    assert not (run.path / "plan.json").exists()
+    place = budgeted(clock, run, time_budget=1000).fit()
+    assert clock.now == pytest.approx(1000, rel=0.05)
+    assert place.update == read_json(run.path / "plan.json")["updates"]
+
+
+def test_a_plan_that_was_made_is_kept(tmp_path: Path, clock: Clock) -> None:
+    run = RunDirectory.create(tmp_path / "run", {})
+    write_json(run.path / "plan.json", {"decided_at": 12, "updates": 33, "time_budget": 1000})
+    assert budgeted(clock, run, time_budget=1000).fit().update == 33
+
+
+@pytest.mark.parametrize(("budget", "epochs", "batch"), [(1e6, 1, 4), (1e6, 3, 4), (1e6, 1, 200), (1.0, 1, 4), (0.01, 2, 4)])
+def test_a_time_budget_never_goes_beyond_the_epochs(budget: float, epochs: int, batch: int, clock: Clock) -> None:
+    made = budgeted(clock, time_budget=budget, epochs=epochs, batch=batch)
+    place = made.fit()
+    limit = epochs * len(made.feed)
+    assert place.update <= limit
+    assert (place.update == limit) == (budget > 1000)
+    assert place.best is not None
+
+
+@pytest.mark.parametrize("bptt", [64, 500, 1000])
+def test_a_run_of_a_few_updates(bptt: int, clock: Clock) -> None:
+    """Fewer than there are between two evaluations, with and without a time budget: it ends, and is scored."""
+    for budget in (None, 1e6):
+        made = trainer(Scripted(clock=clock, bptt=bptt, epochs=1, time_budget=budget))
+        place = made.fit()
+        assert place.update == made.limit < 20
+        assert place.stopped
+        assert place.waited or place.best_update == place.update
+
+
+# Where it broke
+
+
+def broke(network: torch.nn.Module, loss: Callable[[torch.nn.Module], Tensor]) -> str:
+    task: Any = SimpleNamespace(loss=lambda network, batch, state: (loss(network), None))
+    return where_it_broke(task, network, None, None)
+
+
+def small(kind: str = "GRU", **options: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.ModuleDict({"rnn": getattr(tt.nn, kind)(3, 4, **options), "head": torch.nn.Linear(4, 1)})
+
+
+def said(network: Any, x: Tensor) -> Tensor:
+    answer: Tensor = network["head"](network["rnn"](x)[0])
+    return answer
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_broken_weights_are_named(value: float) -> None:
+    network = small()
+    with torch.no_grad():
+        network["rnn"].weight_hh_l0[2, 1] = value
+    assert broke(network, lambda n: said(n, torch.ones(5, 2, 3)).mean()) == "first in the weights rnn.weight_hh_l0"
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_a_broken_input_is_named_with_its_step(kind: str) -> None:
+    x = torch.ones(9, 4, 3)
+    x[6, 2, 1] = math.nan
+    x[7, 0, 0] = math.inf
+    network = small(kind)
+    assert broke(network, lambda n: said(n, x).mean()) == "first in the input of rnn at step 7 of sequence 3 in the batch"
+    assert not network["rnn"]._forward_hooks
+
+
+def test_an_exploding_relu_network_is_named_with_its_step() -> None:
+    network = small("RNN", nonlinearity="relu", bias=False)
+    with torch.no_grad():
+        network["rnn"].weight_ih_l0.fill_(1.0)
+        network["rnn"].weight_hh_l0.fill_(2.5)  # times ten a step
+    x = torch.zeros(60, 3, 3)
+    x[:, 1] = 1.0
+    steps = 1 + next(t for t in range(60) if not torch.isfinite(network["rnn"](x)[0][t]).all())
+    assert 37 <= steps <= 40, "largest float32: 3.4e38"
+    assert (
+        broke(network, lambda n: said(n, x).mean()) == f"first in the output of rnn at step {steps} of sequence 2 in the batch"
+    )
+
+
+def test_a_broken_loss_gradient_and_norm_are_named() -> None:
+    network, x = small(), torch.ones(5, 2, 3)
+    assert (
+        broke(network, lambda n: said(n, x).mean() * math.nan) == "first in the loss, all outputs of the network being finite"
+    )
+    said(network, x).mean().backward()
+    kept = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    assert broke(network, lambda n: said(n, x).mean()) == "in the norm of the gradient, each part of it being finite"
+    assert all(torch.equal(p.grad, kept[name]) for name, p in network.named_parameters() if p.grad is not None)
+    grad = network["head"].weight.grad
+    assert grad is not None
+    grad[0, 0] = math.inf
+    assert broke(network, lambda n: said(n, x).mean()) == "first in the gradient of head.weight, the loss being finite"
+
+
+def test_evaluation_leaves_the_network_able_to_train() -> None:
+    task = Scripted(dropout=0.5)
+    network = task.network()
+    first, second = (evaluate(task, network, task.encoded) for _ in range(2))
+    assert first == second, "dropout is off"
+    loss, _ = task.loss(network.train(), task.feed(task.encoded).batch(0, 0), None)
+    loss.backward()
+    assert json.dumps(first)
