@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -33,10 +32,7 @@ def main() -> None:
     run("fit", os.path.relpath(HERE / "sunspots.csv"), "--season", "11", "--out", sunspots, "--overwrite")
     run("forecast", sunspots)
 
-    code = out / "demo-text"  # what Python's own authors wrote, without the tests that come with it
-    shutil.rmtree(code, ignore_errors=True)
-    shutil.copytree(Path(sysconfig.get_path("stdlib")) / "asyncio", code, ignore=shutil.ignore_patterns("__pycache__"))
-    run("fit", str(code), "--task", "lm", "--time-budget", "100s", "--out", source, "--overwrite")
+    run("fit", str(Path(sysconfig.get_path("stdlib")) / "asyncio"), "--task", "lm", "--time-budget", "100s", "--out", source, "--overwrite")
     run("generate", source, "--prompt", "async def ", "--length", "400", "--temperature", "0.5")
     print(f"\nreports: {sunspots}/report.html and {source}/report.html")
 

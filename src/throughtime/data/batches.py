@@ -43,13 +43,13 @@ class Ragged:
         return np.diff(self.offsets)
 
     def padded(self, rows: NDArray[np.int64], fill: float = 0) -> NDArray[Any]:
-        """These sequences side by side, time first: ``[T, B, ...]``, T that of the longest."""
+        """These sequences side by side, time first: ``[T, B, ...]``, T that of the longest, but at least 1: no layer takes less."""
         lengths = self.lengths[rows]
-        steps = np.arange(int(lengths.max(initial=0)))[:, None]
+        steps = np.arange(int(lengths.max(initial=1)))[:, None]
         inside = steps < lengths[None]
         places = np.where(inside, self.offsets[rows][None] + steps, 0)
         if not len(self.values):
-            return np.zeros((*places.shape, *self.values.shape[1:]), self.values.dtype)
+            return np.full((*places.shape, *self.values.shape[1:]), fill, self.values.dtype)
         values = self.values[places]
         values[~inside] = fill
         return values

@@ -416,10 +416,11 @@ class Forecast(Task):
             for name, method in naive.items()
         }
         per_step = {
-            "model": np.nanmean(errors, axis=0),
-            **{name: np.nanmean(abs(found.truth - value), axis=0) for name, value in said.items()},
+            "model": _mean_known(errors, axis=0),
+            **{name: _mean_known(abs(found.truth - value), axis=0) for name, value in said.items()},
         }
-        mean = np.nan_to_num(np.nanmean(errors, axis=1) / self._season_errors(encoded))
+        unit = self._season_errors(encoded)
+        mean = np.nan_to_num(_mean_known(errors, axis=1) / np.where(unit > 0, unit, 1.0))
         spread = np.linspace(0, len(mean) - 1, min(len(mean), _EXAMPLES)).round().astype(np.int64)
         worst = np.argsort(-mean, kind="stable")[:_EXAMPLES]
 
@@ -521,6 +522,14 @@ def _pinball(error: Tensor, level: float) -> Tensor:
 
 def _device(network: torch.nn.Module) -> torch.device:
     return next(network.parameters()).device
+
+
+def _mean_known(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """The mean of what is not missing; NaN where all is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    mean: NDArray[np.float64] = np.where(known, values, 0.0).sum(axis=axis) / np.maximum(count, 1)
+    return np.where(count > 0, mean, np.nan)
 
 
 def _plain(values: NDArray[np.float64]) -> list[float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -93,22 +94,21 @@ class WordInputs(Inputs):
         return cls(features, len(next(iter(vectors.values()))), vectors)
 
     def encode(self, part: Sequences) -> EncodedInputs:
-        """Each distinct word is looked up once."""
+        """Each distinct word is looked up once; padding is the empty word."""
         sequences = _split(part)
-        distinct = {
-            word: number for number, word in enumerate(dict.fromkeys(word for sequence in sequences for word in sequence))
-        }
+        all_words = (word for sequence in sequences for word in sequence)
+        distinct = {word: number for number, word in enumerate(dict.fromkeys(chain([""], all_words)))}
         word, pieces, offsets = self.features.lookup(list(distinct))
         ragged = Ragged.of([np.fromiter((distinct[w] for w in sequence), np.int32, len(sequence)) for sequence in sequences])
         table = Ragged(pieces, offsets)
 
         def batch(rows: NDArray[np.int64]) -> WordIds:
-            used, index = np.unique(ragged.padded(rows), return_inverse=True)
-            sizes = table.lengths[used] if len(used) else np.zeros(0, np.int64)
+            padded = ragged.padded(rows).astype(np.int64)
+            used, index = np.unique(padded, return_inverse=True)
+            sizes = table.lengths[used]
             starts = np.cumsum(sizes) - sizes
             flat = np.repeat(offsets[used] - starts, sizes) + np.arange(int(sizes.sum()))
-            shape = (int(ragged.lengths[rows].max(initial=0)), len(rows))
-            parts = (index.reshape(shape), word[used], pieces[flat], starts)
+            parts = (index.reshape(padded.shape), word[used], pieces[flat], starts)
             return WordIds(*(torch.from_numpy(np.ascontiguousarray(part, dtype=np.int64)) for part in parts))
 
         return EncodedInputs(ragged, batch)

@@ -78,7 +78,8 @@ class Regress(LabelledTask):
     def criterion(self, answer: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error, over true steps."""
         inside = ~torch.isnan(targets)
-        return torch.nn.functional.mse_loss(answer[..., 0][inside], targets[inside])
+        squares = torch.nn.functional.mse_loss(answer[..., 0][inside], targets[inside], reduction="sum")
+        return squares / inside.sum().clamp(min=1)  # there may be none
 
     def predicted(self, network: torch.nn.Module, encoded: Labelled) -> NDArray[np.float64]:
         """In the units of the data: ``[n]``, or for one a step ``[sum T]``."""

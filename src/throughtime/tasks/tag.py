@@ -84,7 +84,8 @@ class Tag(LabelledTask):
 
     def criterion(self, answer: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy over all steps."""
-        return torch.nn.functional.cross_entropy(answer.flatten(0, 1), targets.flatten())
+        steps = (targets >= 0).sum().clamp(min=1)  # there may be none
+        return torch.nn.functional.cross_entropy(answer.flatten(0, 1), targets.flatten(), reduction="sum") / steps
 
     def predicted(self, network: torch.nn.Module, encoded: Labelled) -> tuple[list[list[str]], NDArray[np.float64]]:
         """Tags of every sequence, and the probability of every tag at every step ``[sum T, C]``."""

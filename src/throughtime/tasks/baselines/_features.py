@@ -32,15 +32,19 @@ def within_bounds(train: Sequences) -> NDArray[np.int64]:
 
 
 class Terms:
-    """TF-IDF of texts: of words and pairs of words, or of runs of 2 to 5 characters within words.
+    """TF-IDF of texts: of runs of words, or of runs of 2 to 5 characters within words.
+
+    Args:
+        unit: ``words`` or ``characters``.
+        longest: the longest run of words; 1 knows nothing of their order.
 
     Source:
         Joachims 1998, "Text categorization with support vector machines", for linear models on TF-IDF; scikit-learn's
         ``TfidfVectorizer``.
     """
 
-    def __init__(self, unit: str) -> None:
-        self.unit = unit
+    def __init__(self, unit: str, longest: int = 2) -> None:
+        self.unit, self.longest = unit, longest
 
     def fit(self, train: Sequences) -> Any:
         """Learn the terms, and return the features ``[n, terms]`` (sparse) of the texts they were learned on.
@@ -55,9 +59,9 @@ class Terms:
             self._vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), **common)
         elif train.kind == "words":
             whole = {"preprocessor": _lower, "tokenizer": _same, "token_pattern": None}
-            self._vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **whole, **common)
+            self._vectorizer = TfidfVectorizer(ngram_range=(1, self.longest), sublinear_tf=True, **whole, **common)
         else:
-            self._vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=_TOKEN, **common)
+            self._vectorizer = TfidfVectorizer(ngram_range=(1, self.longest), sublinear_tf=True, token_pattern=_TOKEN, **common)
         texts = self._texts(train)
         if not any("".join(text).strip() for text in texts):
             raise ValueError("TF-IDF needs texts that are not all blank")

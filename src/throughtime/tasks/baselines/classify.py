@@ -96,6 +96,18 @@ class _Logistic(Baseline):
         return proba
 
 
+class BagOfWords(_Logistic):
+    """TF-IDF of single words: the same for every order of the same words."""
+
+    name = "bag of words"
+    description = "logistic regression on how often each word occurs; blind to order"
+    order = "blind"
+    _strength = 3.0
+
+    def _features(self) -> _Features:
+        return Terms("words", longest=1)
+
+
 class TfidfWords(_Logistic):
     """TF-IDF of words and of pairs of neighbouring words."""
 
@@ -138,10 +150,10 @@ def suited(kind: Kind, balanced: bool = False) -> list[Majority | _Logistic]:
 
     Example:
         >>> [baseline.name for baseline in suited("text")]
-        ['majority', 'TF-IDF of words', 'TF-IDF of characters']
+        ['majority', 'bag of words', 'TF-IDF of words', 'TF-IDF of characters']
     """
     if kind in ("text", "words"):
-        return [Majority(), TfidfWords(balanced), TfidfCharacters(balanced)]
+        return [Majority(), BagOfWords(balanced), TfidfWords(balanced), TfidfCharacters(balanced)]
     return [Majority(), BagOfSteps(balanced)]
 
 
