@@ -286,7 +286,9 @@ def read_vectors(path: Path, wanted: set[str]) -> dict[str, NDArray[np.float32]]
                 try:
                     vector = np.array(values, dtype=np.float32)
                 except ValueError:
-                    raise DataError(f"{path} line {number}: found {line[:40]!r}, expected a word and its numbers") from None
+                    vector = np.zeros(0, np.float32)
+                if not len(vector) or not np.isfinite(vector).all():
+                    raise DataError(f"{path} line {number}: found {line.rstrip()[:40]!r}, expected a word and its numbers")
                 if vectors and len(vector) != len(next(iter(vectors.values()))):
                     raise DataError(f"{path} line {number}: found {len(vector)} numbers, expected as many as before")
                 vectors[word] = vector

@@ -1,7 +1,7 @@
 """The loop: updates, evaluations, early stopping, checkpoints, and the way back from a loss that is no number.
 
-Whatever an update does depends on the weights, the optimizer, the seed and the number of the update, never on the clock or on how often the run was
-stopped. So a run that is killed and resumed makes the same updates, to the bit.
+Whatever an update does depends on the weights, the optimizer, the seed and the number of the update, never on the clock or
+on how often the run was stopped. So a run that is killed and resumed makes the same updates, to the bit.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ class Trainer:
         valid: the encoded validation part.
         run: where checkpoints and metrics go; ``None`` keeps nothing.
         progress: who is told.
-        interrupted: asked after every update; once true, a checkpoint is written and :class:`KeyboardInterrupt` raised. (A Ctrl-C
-            that Python raises by itself may come in the middle of an update, with nothing whole to save: the last checkpoint stands.)
+        interrupted: asked after every update; once true, a checkpoint is written and :class:`KeyboardInterrupt` raised.
+            (A Ctrl-C that Python raises by itself may come in the middle of an update, with nothing whole to save: the last
+            checkpoint stands.)
     """
 
     def __init__(
@@ -224,7 +225,8 @@ class Trainer:
         if len(place.rollbacks) > ROLLBACKS:
             raise TrainingError(
                 f"the loss is not a number at update {place.update}, for the {len(place.rollbacks)}th time: {where}; "
-                f"the rate was down to {self.rate * place.rate_factor:.2g}; try a smaller --lr or --clip, and look at the data for extreme values"
+                f"the rate was down to {self.rate * place.rate_factor:.2g}; "
+                "try a smaller --lr or --clip, and look at the data for extreme values"
             )
         place.rate_factor *= 0.5
         self.network.load_state_dict(good.network)
@@ -339,7 +341,7 @@ class Trainer:
             self.state = None if not carried else carried[0] if len(carried) == 1 else carried
         for name in ("metrics.jsonl", "timings.jsonl"):
             self.run.keep_records(name, update)
-        # The first line was written when training began with an evaluation: it says how long one takes, until this process has made one.
+        # Training began with an evaluation: the first line says how long one takes, until this process has made one.
         self._evaluation_seconds = next((record["seconds"] for record in self.run.records("timings.jsonl")), 0.0)
         return found is not None
 
