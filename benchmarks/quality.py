@@ -100,12 +100,16 @@ def _marked(source: Path, target: Path, parts: Callable[[int], list[str]], rows:
         header, *lines = list(csv.reader(file))
     lines = lines[:rows]
     with target.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([[*header, "split"], *([*line, part] for line, part in zip(lines, parts(len(lines)), strict=True))])
+        csv.writer(file).writerows(
+            [[*header, "split"], *([*line, part] for line, part in zip(lines, parts(len(lines)), strict=True))]
+        )
     return str(target)
 
 
 def transformer(data: Path, work: Path) -> list[str]:
-    path = _marked(data / "etth" / "ETTh1.csv", work / "etth1.csv", lambda n: ["train"] * 8640 + ["valid"] * 2880 + ["test"] * 2880, 14400)
+    path = _marked(
+        data / "etth" / "ETTh1.csv", work / "etth1.csv", lambda n: ["train"] * 8640 + ["valid"] * 2880 + ["test"] * 2880, 14400
+    )
     return [path, "--task", "forecast", "--target", "OT", "--split-column", "split", "--horizon", "24"]
 
 
@@ -180,15 +184,75 @@ def _rolled(run: Path, every: int) -> tuple[Any, Any]:
 
 
 CASES = [
-    Case("tinyshakespeare", shakespeare, of_part("nats_per_character", "valid"), "nats a character (validation)", "<= 1.55, 5 min", lambda s: s["nats_per_character"] <= 1.55, 5, "tinyshakespeare"),
-    Case("names", names, of_part("nats_per_character"), "nats a character", "<= 2.00, 1 min", lambda s: s["nats_per_character"] <= 2.0, 1, "names"),
-    Case("JapaneseVowels", vowels, of_part("accuracy"), "accuracy", ">= .975, 1 min", lambda s: s["accuracy"] >= 0.975, 1, "uea"),
-    Case("spoken digits", digits, of_part("accuracy"), "accuracy", ">= .985, 2 min", lambda s: s["accuracy"] >= 0.985, 2, "fsdd"),
-    Case("spoken digits, new speakers", digits_by_speaker, of_part("accuracy"), "accuracy", "reported", lambda s: True, 2, "fsdd"),
-    Case("EWT tags", tags, of_part("accuracy"), "words right", ">= .950, 5 min", lambda s: s["accuracy"] >= 0.95, 5, "ud_english_ewt"),
-    Case("EWT genres", genres, of_part("accuracy"), "accuracy", ">= .62, 3 min", lambda s: s["accuracy"] >= 0.62, 3, "ud_english_ewt"),
-    Case("ETTh1 OT, 24 hours", transformer, scaled_error, "scaled MSE", "<= .027, 2 min", lambda s: s["scaled mse"] <= 0.027, 2, "etth"),
-    Case("electricity, 168 hours", electricity, daily_against_naive, "MASE against weekly naive", "<= .92, coverage .85-.95", lambda s: s["mase / seasonal-naive"] <= 0.92 and 0.85 <= s["coverage"] <= 0.95, 5, "forecast"),
+    Case(
+        "tinyshakespeare",
+        shakespeare,
+        of_part("nats_per_character", "valid"),
+        "nats a character (validation)",
+        "<= 1.55, 5 min",
+        lambda s: s["nats_per_character"] <= 1.55,
+        5,
+        "tinyshakespeare",
+    ),
+    Case(
+        "names",
+        names,
+        of_part("nats_per_character"),
+        "nats a character",
+        "<= 2.00, 1 min",
+        lambda s: s["nats_per_character"] <= 2.0,
+        1,
+        "names",
+    ),
+    Case(
+        "JapaneseVowels", vowels, of_part("accuracy"), "accuracy", ">= .975, 1 min", lambda s: s["accuracy"] >= 0.975, 1, "uea"
+    ),
+    Case(
+        "spoken digits", digits, of_part("accuracy"), "accuracy", ">= .985, 2 min", lambda s: s["accuracy"] >= 0.985, 2, "fsdd"
+    ),
+    Case(
+        "spoken digits, new speakers", digits_by_speaker, of_part("accuracy"), "accuracy", "reported", lambda s: True, 2, "fsdd"
+    ),
+    Case(
+        "EWT tags",
+        tags,
+        of_part("accuracy"),
+        "words right",
+        ">= .950, 5 min",
+        lambda s: s["accuracy"] >= 0.95,
+        5,
+        "ud_english_ewt",
+    ),
+    Case(
+        "EWT genres",
+        genres,
+        of_part("accuracy"),
+        "accuracy",
+        ">= .62, 3 min",
+        lambda s: s["accuracy"] >= 0.62,
+        3,
+        "ud_english_ewt",
+    ),
+    Case(
+        "ETTh1 OT, 24 hours",
+        transformer,
+        scaled_error,
+        "scaled MSE",
+        "<= .027, 2 min",
+        lambda s: s["scaled mse"] <= 0.027,
+        2,
+        "etth",
+    ),
+    Case(
+        "electricity, 168 hours",
+        electricity,
+        daily_against_naive,
+        "MASE against weekly naive",
+        "<= .92, coverage .85-.95",
+        lambda s: s["mase / seasonal-naive"] <= 0.92 and 0.85 <= s["coverage"] <= 0.95,
+        5,
+        "forecast",
+    ),
     Case("airline, 12 months", airline, monthly, "RMSE", "<= 45", lambda s: s["rmse"] <= 45, 1, "forecast"),
 ]
 
@@ -197,7 +261,18 @@ def runs(case: Case, data: Path, work: Path, seeds: int) -> Iterator[dict[str, A
     """One run a seed."""
     for seed in range(seeds):
         out = work / f"run-{seed}"
-        command = [sys.executable, "-m", "throughtime", "fit", *case.command(data, work), "--seed", str(seed), "--out", str(out), "--overwrite"]
+        command = [
+            sys.executable,
+            "-m",
+            "throughtime",
+            "fit",
+            *case.command(data, work),
+            "--seed",
+            str(seed),
+            "--out",
+            str(out),
+            "--overwrite",
+        ]
         started = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - started
@@ -220,7 +295,9 @@ def runs(case: Case, data: Path, work: Path, seeds: int) -> Iterator[dict[str, A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What throughtime fit reaches on real data with its defaults")
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data", help="folder with the data sets")
+    parser.add_argument(
+        "--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data", help="folder with the data sets"
+    )
     parser.add_argument("--only", default="", help="names of cases, separated by commas")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
@@ -239,9 +316,19 @@ def main() -> None:
         mean = {name: statistics.fmean(run["scores"][name] for run in found) for name in found[0]["scores"]}
         slowest = max(run["seconds"] for run in found)
         reached = case.reached(mean) and slowest <= 60 * case.minutes
-        table[case.name] = {"label": case.label, "goal": case.goal, "mean": mean, "slowest": slowest, "reached": reached, "runs": found}
+        table[case.name] = {
+            "label": case.label,
+            "goal": case.goal,
+            "mean": mean,
+            "slowest": slowest,
+            "reached": reached,
+            "runs": found,
+        }
         said = ", ".join(f"{name} {value:.4g}" for name, value in mean.items())
-        print(f"{case.name}: {said} (goal {case.goal}: {'reached' if reached else 'NOT reached'}), slowest run {slowest:.0f} s", flush=True)
+        print(
+            f"{case.name}: {said} (goal {case.goal}: {'reached' if reached else 'NOT reached'}), slowest run {slowest:.0f} s",
+            flush=True,
+        )
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps({"machine": machine, "cases": table}, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Two fits on real input, from a file to a report: yearly sunspots since 1700, and the source of a package of Python itself.
 
-    make demo        or        python examples/demo.py [--out FOLDER]
+make demo        or        python examples/demo.py [--out FOLDER]
 """
 
 from __future__ import annotations
@@ -25,14 +25,26 @@ def run(*arguments: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Two fits on real input")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder for the two runs; those of an earlier demo are replaced")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), help="folder for the two runs; those of an earlier demo are replaced"
+    )
     out = parser.parse_args().out
 
     sunspots, source = str(out / "demo-sunspots"), str(out / "demo-source")
     run("fit", os.path.relpath(HERE / "sunspots.csv"), "--season", "11", "--out", sunspots, "--overwrite")
     run("forecast", sunspots)
 
-    run("fit", str(Path(sysconfig.get_path("stdlib")) / "asyncio"), "--task", "lm", "--time-budget", "100s", "--out", source, "--overwrite")
+    run(
+        "fit",
+        str(Path(sysconfig.get_path("stdlib")) / "asyncio"),
+        "--task",
+        "lm",
+        "--time-budget",
+        "100s",
+        "--out",
+        source,
+        "--overwrite",
+    )
     run("generate", source, "--prompt", "async def ", "--length", "400", "--temperature", "0.5")
     print(f"\nreports: {sunspots}/report.html and {source}/report.html")
 

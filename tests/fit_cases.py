@@ -110,7 +110,11 @@ def tagged(sentences: int = 60, seed: int = 0) -> str:
     chance = random.Random(seed)
     blocks = []
     for number in range(sentences):
-        sentence = [("the", "DET"), (chance.choice(["cat", "dog", f"noun{number}"]), "NOUN"), (chance.choice(["runs", "sleeps"]), "VERB")]
+        sentence = [
+            ("the", "DET"),
+            (chance.choice(["cat", "dog", f"noun{number}"]), "NOUN"),
+            (chance.choice(["runs", "sleeps"]), "VERB"),
+        ]
         blocks.append("\n".join(f"{word}\t{tag}" for word, tag in sentence * chance.randint(1, 3)))
     return "\n\n".join(blocks) + "\n\n"
 
@@ -128,7 +132,10 @@ def series_table(columns: dict[str, np.ndarray], start: str = "2000-01", unit: s
     """A column with the time, one per series."""
     count = len(next(iter(columns.values())))
     times = (np.datetime64(start, unit) + np.arange(count)).astype("M8[D]")
-    rows = [",".join([str(time), *(f"{value:.4f}" for value in values)]) for time, *values in zip(times, *columns.values(), strict=True)]
+    rows = [
+        ",".join([str(time), *(f"{value:.4f}" for value in values)])
+        for time, *values in zip(times, *columns.values(), strict=True)
+    ]
     return table(",".join(["date", *columns]), rows)
 
 
@@ -140,7 +147,10 @@ def _panel(folder: Path) -> Path:
     rows = []
     for name, values in (("a", sine(120, noise=0.3)), ("b", 100 + 5 * sine(90, noise=0.3, seed=1))):
         days = np.datetime64("2020-01-01") + np.arange(len(values))
-        rows += [f"{name},{day},{value:.4f},{number % 3},{number % 2}" for number, (day, value) in enumerate(zip(days, values, strict=True))]
+        rows += [
+            f"{name},{day},{value:.4f},{number % 3},{number % 2}"
+            for number, (day, value) in enumerate(zip(days, values, strict=True))
+        ]
     return put(folder, "panel.csv", table("unique_id,ds,y,rain,promo", rows))
 
 
@@ -157,7 +167,9 @@ def _prose(folder: Path) -> Path:
 
 def _names(folder: Path) -> Path:
     chance = random.Random(0)
-    return put(folder, "names.txt", "\n".join({"".join(chance.choices("aeioulmn", k=chance.randint(3, 8))) for _ in range(200)}) + "\n")
+    return put(
+        folder, "names.txt", "\n".join({"".join(chance.choices("aeioulmn", k=chance.randint(3, 8))) for _ in range(200)}) + "\n"
+    )
 
 
 def _sounds(folder: Path) -> Path:
@@ -167,7 +179,9 @@ def _sounds(folder: Path) -> Path:
     return folder / "sounds"
 
 
-def put_sound(path: Path, tone: float, *, rate: int = 8000, channels: int = 1, seconds: float = 0.15, phase: float = 0.0) -> Path:
+def put_sound(
+    path: Path, tone: float, *, rate: int = 8000, channels: int = 1, seconds: float = 0.15, phase: float = 0.0
+) -> Path:
     """A tone as a WAV file."""
     import soundfile
 

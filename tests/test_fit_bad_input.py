@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,9 @@ def untied(lengths: list[int]) -> str:
 
 def sounds(folder: Path) -> Path:
     for number in range(20):
-        put_sound(folder / "sounds" / ("high" if number % 2 else "low") / f"{number}.wav", 220 + 660 * (number % 2), phase=number)
+        put_sound(
+            folder / "sounds" / ("high" if number % 2 else "low") / f"{number}.wav", 220 + 660 * (number % 2), phase=number
+        )
     return folder / "sounds"
 
 
@@ -109,13 +112,18 @@ def broken_sound(folder: Path) -> Path:
 
 def missing_sound(folder: Path) -> Path:
     names = sorted(path.relative_to(folder) for path in sounds(folder).rglob("*.wav"))
-    return put(folder, "index.csv", table("path,label", [*(f"{name},{name.parts[1]}" for name in names), "sounds/high/99.wav,high"]))
+    return put(
+        folder, "index.csv", table("path,label", [*(f"{name},{name.parts[1]}" for name in names), "sounds/high/99.wav,high"])
+    )
 
 
 REVIEWS = table("text,label", reviews())
 FILES = {
     "missing": Bad(lambda folder: folder / "nothing.csv", (r"nothing\.csv", "no such|not there|does not exist|no file")),
-    "nearly named": Bad(lambda folder: put(folder, "reviews.csv", REVIEWS).with_name("reveiws.csv"), (r"reveiws\.csv", r"did you mean.*reviews\.csv")),
+    "nearly named": Bad(
+        lambda folder: put(folder, "reviews.csv", REVIEWS).with_name("reveiws.csv"),
+        (r"reveiws\.csv", r"did you mean.*reviews\.csv"),
+    ),
     "empty": Bad(file("empty.csv", ""), (r"empty\.csv", "is empty")),
     "header only": Bad(file("header.csv", "text,label\n"), (r"header\.csv", "no rows|no data|empty|expected")),
     "blank": Bad(file("blank.txt", " \n\n \n"), (r"blank\.txt|text", "empty|no text|characters|nothing")),
@@ -123,12 +131,21 @@ FILES = {
     "binary": Bad(file("table.csv", bytes(range(256)) * 20), (r"table\.csv", "byte|binary|UTF-8|zero")),
     "gzip": Bad(file("table.csv", b"\x1f\x8b\x08\x00" + bytes(100)), (r"table\.csv", "gunzip")),
     "pickle": Bad(file("model.pkl", b"\x80\x04K\x01."), (r"model\.pkl", "pickle can run code", "save")),
-    "latin1": Bad(file("latin.csv", REVIEWS.replace("film", "film\xe9").encode("latin-1")), (r"latin\.csv", "byte|row", "UTF-8", "iconv")),
+    "latin1": Bad(
+        file("latin.csv", REVIEWS.replace("film", "film\xe9").encode("latin-1")), (r"latin\.csv", "byte|row", "UTF-8", "iconv")
+    ),
     "utf16": Bad(file("wide.csv", REVIEWS.encode("utf-16")), (r"wide\.csv", "UTF-16", "iconv")),
     "latin1 text": Bad(file("prose.txt", prose().encode("latin-1")), (r"prose\.txt", "byte", "UTF-8", "iconv")),
-    "ragged": Bad(file("ragged.csv", table("text,label", [*reviews()[:8], "one,two,three,four", *reviews()[8:]])), (r"ragged\.csv", "line 10", "4 cells", "header has 2", "double quotes")),
-    "tagged without a tag": Bad(file("tags.tsv", tagged().replace("runs\tVERB", "runs", 1)), (r"tags\.tsv", r"line \d+|row \d+")),
-    "damaged json": Bad(file("rows.jsonl", '{"text": "a", "label": "x"}\n{"text": "b", "la\n' * 20), (r"rows\.jsonl", "line 2|row 2")),
+    "ragged": Bad(
+        file("ragged.csv", table("text,label", [*reviews()[:8], "one,two,three,four", *reviews()[8:]])),
+        (r"ragged\.csv", "line 10", "4 cells", "header has 2", "double quotes"),
+    ),
+    "tagged without a tag": Bad(
+        file("tags.tsv", tagged().replace("runs\tVERB", "runs", 1)), (r"tags\.tsv", r"line \d+|row \d+")
+    ),
+    "damaged json": Bad(
+        file("rows.jsonl", '{"text": "a", "label": "x"}\n{"text": "b", "la\n' * 20), (r"rows\.jsonl", "line 2|row 2")
+    ),
     "damaged parquet": Bad(file("table.parquet", b"PAR1" + bytes(50)), (r"table\.parquet", "Parquet|parquet")),
     "damaged arrays": Bad(file("arrays.npz", b"PK\x03\x04" + bytes(50)), (r"arrays\.npz",)),
     "damaged sound": Bad(broken_sound, (r"3\.wav", "cannot be read|not a sound|no sound|damaged")),
@@ -137,33 +154,86 @@ FILES = {
 COLUMNS = {
     "unknown": Bad(file("reviews.csv", REVIEWS), (r"reviews\.csv", "'lable'", "did you mean 'label'"), {"target": "lable"}),
     "unknown feature": Bad(file("long.csv", numbers()), (r"long\.csv", "'z'"), {"features": "x,z"}),
-    "twice": Bad(file("twice.csv", REVIEWS.replace("text,label", "text,text")), (r"twice\.csv", "'text'", "twice|two|same name|more than one")),
-    "no number": Bad(file("long.csv", numbers("hello")), (r"long\.csv", "row 7", "'hello'", "'?x'?", "number"), {"features": "x,y"}),
+    "twice": Bad(
+        file("twice.csv", REVIEWS.replace("text,label", "text,text")),
+        (r"twice\.csv", "'text'", "twice|two|same name|more than one"),
+    ),
+    "no number": Bad(
+        file("long.csv", numbers("hello")), (r"long\.csv", "row 7", "'hello'", "'?x'?", "number"), {"features": "x,y"}
+    ),
     "no number in a series": Bad(file("sales.csv", wave(row9="lots")), (r"sales\.csv", "row 9", "'lots'", "number")),
     "NaN": Bad(file("long.csv", numbers("NaN")), (r"long\.csv", "row 7", "x", "missing", "--missing")),
     "blank": Bad(file("long.csv", numbers("blank")), (r"long\.csv", "row 7", "x", "missing", "--missing")),
     "infinite": Bad(file("long.csv", numbers("inf")), (r"long\.csv", "row 7", "x", "infinite", "--missing")),
     "NaN in a series": Bad(file("sales.csv", wave(row9="")), (r"sales\.csv", "row 9", "sales", "missing", "--missing")),
-    "infinite in a series": Bad(file("sales.csv", wave(row9="inf")), (r"sales\.csv", "row 9", "sales", "infinite", "--missing")),
-    "label missing": Bad(file("reviews.csv", table("text,label", [*reviews()[:5], "a film,", *reviews()[5:]])), (r"reviews\.csv", "row 7", "label", "missing|blank|empty")),
-    "target is no number": Bad(file("prices.csv", table("text,price", [*(f"word {n},{n}" for n in range(40)), "word,dear"])), (r"prices\.csv", "row 42", "'dear'", "number"), {"task": "regress"}),
-    "huge": Bad(file("prices.csv", table("text,price", [*(f"word {n},{n}" for n in range(40)), "word,1e200"])), ("price", "infinite|1e150|too large"), {"task": "regress"}),
+    "infinite in a series": Bad(
+        file("sales.csv", wave(row9="inf")), (r"sales\.csv", "row 9", "sales", "infinite", "--missing")
+    ),
+    "label missing": Bad(
+        file("reviews.csv", table("text,label", [*reviews()[:5], "a film,", *reviews()[5:]])),
+        (r"reviews\.csv", "row 7", "label", "missing|blank|empty"),
+    ),
+    "target is no number": Bad(
+        file("prices.csv", table("text,price", [*(f"word {n},{n}" for n in range(40)), "word,dear"])),
+        (r"prices\.csv", "row 42", "'dear'", "number"),
+        {"task": "regress"},
+    ),
+    "huge": Bad(
+        file("prices.csv", table("text,price", [*(f"word {n},{n}" for n in range(40)), "word,1e200"])),
+        ("price", "infinite|1e150|too large"),
+        {"task": "regress"},
+    ),
 }
 CLASSES = {
-    "single": Bad(file("reviews.csv", REVIEWS.replace(",pos", ",neg")), (r"reviews\.csv", "single class, 'neg'", "at least two", "--target")),
-    "absent in training": Bad(file("reviews.csv", split_reviews("odd")), (r"reviews\.csv row 121", "'odd'", "no training sequence", "add training data")),
-    "too few rows": Bad(file("reviews.csv", table("text,label", reviews(6))), (r"reviews\.csv", "6 sequences", "at least 10", "--valid")),
-    "all rows alike": Bad(file("reviews.csv", table("text,label", ["the same,yes", "the same,no"] * 20)), (r"reviews\.csv", "1 unit", "different inputs", "--valid")),
-    "no words at all": Bad(file("reviews.csv", table("text,label", [f'" ",{"ab"[n % 2]}' for n in range(40)])), (r"reviews\.csv", "unit|empty|blank|missing")),
+    "single": Bad(
+        file("reviews.csv", REVIEWS.replace(",pos", ",neg")),
+        (r"reviews\.csv", "single class, 'neg'", "at least two", "--target"),
+    ),
+    "absent in training": Bad(
+        file("reviews.csv", split_reviews("odd")),
+        (r"reviews\.csv row 121", "'odd'", "no training sequence", "add training data"),
+    ),
+    "too few rows": Bad(
+        file("reviews.csv", table("text,label", reviews(6))), (r"reviews\.csv", "6 sequences", "at least 10", "--valid")
+    ),
+    "all rows alike": Bad(
+        file("reviews.csv", table("text,label", ["the same,yes", "the same,no"] * 20)),
+        (r"reviews\.csv", "1 unit", "different inputs", "--valid"),
+    ),
+    "no words at all": Bad(
+        file("reviews.csv", table("text,label", [f'" ",{"ab"[n % 2]}' for n in range(40)])),
+        (r"reviews\.csv", "unit|empty|blank|missing"),
+    ),
 }
 SERIES = {
-    "doubles": Bad(file("sales.csv", rows_of(wave(), lambda row: True) + "2009-12-01,3\n"), (r"sales\.csv", "rows 121 and 122", "2009-12-01", "keep one", "--id")),
-    "gap": Bad(file("sales.csv", rows_of(wave(), lambda row: row != 50)), (r"sales\.csv", "step after 2003-12-01 is missing", "1 step is missing in 1 gap", "every month", "--missing")),
-    "irregular": Bad(file("sales.csv", wave().replace("2003-05-01", "2003-05-11")), (r"sales\.csv", "irregular", "followed by", "off the grid", "--time")),
-    "no time": Bad(file("sales.csv", wave().replace("2003-05-01", "yesterday")), (r"sales\.csv", "yesterday", "row 42"), {"task": "forecast", "time": "date"}),
-    "shorter than the horizon": Bad(file("sales.csv", rows_of(wave(), lambda row: row < 12)), (r"sales\.csv", "10 values", "horizon of 12", "--horizon")),
-    "shorter than the window": Bad(file("sales.csv", wave()), ("96 training values", "500", "--window", "--horizon"), {"window": 500, "horizon": 6}),
-    "all missing": Bad(file("sales.csv", table("date,sales", [f"{2000 + n}-01-01," for n in range(60)])), (r"sales\.csv", "0 values", "expected", "leave it out"), {"task": "forecast", "missing": "mask", "target": "sales", "time": "date"}),
+    "doubles": Bad(
+        file("sales.csv", rows_of(wave(), lambda row: True) + "2009-12-01,3\n"),
+        (r"sales\.csv", "rows 121 and 122", "2009-12-01", "keep one", "--id"),
+    ),
+    "gap": Bad(
+        file("sales.csv", rows_of(wave(), lambda row: row != 50)),
+        (r"sales\.csv", "step after 2003-12-01 is missing", "1 step is missing in 1 gap", "every month", "--missing"),
+    ),
+    "irregular": Bad(
+        file("sales.csv", wave().replace("2003-05-01", "2003-05-11")),
+        (r"sales\.csv", "irregular", "followed by", "off the grid", "--time"),
+    ),
+    "no time": Bad(
+        file("sales.csv", wave().replace("2003-05-01", "yesterday")),
+        (r"sales\.csv", "yesterday", "row 42"),
+        {"task": "forecast", "time": "date"},
+    ),
+    "shorter than the horizon": Bad(
+        file("sales.csv", rows_of(wave(), lambda row: row < 12)), (r"sales\.csv", "10 values", "horizon of 12", "--horizon")
+    ),
+    "shorter than the window": Bad(
+        file("sales.csv", wave()), ("96 training values", "500", "--window", "--horizon"), {"window": 500, "horizon": 6}
+    ),
+    "all missing": Bad(
+        file("sales.csv", table("date,sales", [f"{2000 + n}-01-01," for n in range(60)])),
+        (r"sales\.csv", "0 values", "expected", "leave it out"),
+        {"task": "forecast", "missing": "mask", "target": "sales", "time": "date"},
+    ),
     "unknown covariate": Bad(file("sales.csv", wave()), ("'rain'", "--past|did you mean|columns"), {"past": "rain"}),
 }
 SETTINGS = {
@@ -179,7 +249,9 @@ SETTINGS = {
     "lr -1": Bad(file("reviews.csv", REVIEWS), ("lr", "above 0"), {"lr": -1}),
     "dropout 1": Bad(file("reviews.csv", REVIEWS), ("dropout", "below 1"), {"dropout": 1}),
     "duration": Bad(file("reviews.csv", REVIEWS), ("'soon'", "90s or 5m"), {"time_budget": "soon"}),
-    "no weight decay": Bad(file("reviews.csv", REVIEWS), ("Rprop", "no weight decay", "leave"), {"optimizer": "Rprop", "weight_decay": 0.1}),
+    "no weight decay": Bad(
+        file("reviews.csv", REVIEWS), ("Rprop", "no weight decay", "leave"), {"optimizer": "Rprop", "weight_decay": 0.1}
+    ),
     "lm both ways": Bad(file("prose.txt", prose()), ("--bidirectional", "leave it out"), {"bidirectional": True}),
     "lm untied": Bad(file("prose.txt", prose()), ("--untied", "leave it out"), {"untied": True}),
     "lm by words": Bad(file("prose.txt", prose()), ("--tokens word", "char or bpe"), {"tokens": "word"}),
@@ -188,10 +260,16 @@ SETTINGS = {
     "forecast both ways": Bad(file("sales.csv", wave()), ("--bidirectional", "leave it out"), {"bidirectional": True}),
     "forecast untied": Bad(file("sales.csv", wave()), ("--untied", "leave it out"), {"untied": True}),
     "untied ragged": Bad(file("long.csv", untied([3, 4] * 20)), ("--untied", "one length", "3 to 4"), {"untied": True}),
-    "untied lstm": Bad(file("long.csv", untied([3] * 40)), ("--untied", "--cell rnn", "lstm"), {"untied": True, "cell": "lstm"}),
+    "untied lstm": Bad(
+        file("long.csv", untied([3] * 40)), ("--untied", "--cell rnn", "lstm"), {"untied": True, "cell": "lstm"}
+    ),
     "no embeddings": Bad(file("reviews.csv", REVIEWS), (r"--embeddings", r"nothing\.vec"), {"embeddings": "nothing.vec"}),
-    "embeddings of numbers": Bad(file("long.csv", numbers()), ("--embeddings", "words", "leave it out"), {"embeddings": "any.vec"}),
-    "text has no columns": Bad(file("prose.txt", prose()), (r"prose\.txt", "--group", "leave it out"), {"group": "speaker", "task": "lm"}),
+    "embeddings of numbers": Bad(
+        file("long.csv", numbers()), ("--embeddings", "words", "leave it out"), {"embeddings": "any.vec"}
+    ),
+    "text has no columns": Bad(
+        file("prose.txt", prose()), (r"prose\.txt", "--group", "leave it out"), {"group": "speaker", "task": "lm"}
+    ),
     "labels for text": Bad(file("prose.txt", prose()), (r"prose\.txt", "no labels", "--task lm"), {"task": "classify"}),
 }
 EVERYTHING = {
@@ -288,7 +366,9 @@ def test_sequences_of_length_0_and_1(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lengths", [[1] * 40, [1, 2] * 20, [1, 1, 1, 30] * 10], ids=["1", "1 and 2", "1 and 30"])
 def test_numeric_sequences_of_one_step(lengths: list[int], tmp_path: Path) -> None:
-    result, _ = fitted_with(put(tmp_path, "long.csv", untied([*lengths[::2], *lengths[1::2]])), tmp_path / "run", batch=1, features="x")
+    result, _ = fitted_with(
+        put(tmp_path, "long.csv", untied([*lengths[::2], *lengths[1::2]])), tmp_path / "run", batch=1, features="x"
+    )
     assert result["parts"]["train"]["shortest"] == 1
 
 
@@ -325,7 +405,9 @@ def test_a_read_only_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     source = put(tmp_path, "reviews.csv", REVIEWS)
     (tmp_path / "locked").mkdir()
     writable = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and writable(path, mode))  # root ignores modes
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path).name != "locked" and writable(path, mode)
+    )  # root ignores modes
     message = refusal(source, tmp_path / "locked" / "run")
     assert re.search(r"--out .*locked.*read-only.*name another folder", message), message
 
@@ -336,14 +418,16 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     source = put(tmp_path, "reviews.csv", REVIEWS)
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match=r"run.*cannot be written: No space left on device; free some space or .*--out") as caught:
+    with pytest.raises(
+        RunError, match=r"run.*cannot be written: No space left on device; free some space or .*--out"
+    ) as caught:
         fit_to(source, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
 
 
 def test_a_run_that_is_there(tmp_path: Path) -> None:
-    source, out = put(tmp_path, "reviews.csv", REVIEWS), tmp_path / "run"
+    source, out = put(tmp_path, "long.csv", numbers()), tmp_path / "run"
     fit_to(source, out, **QUICK)
     kept = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert re.search("holds a run.*throughtime resume.*--overwrite", refusal(source, out, **QUICK))
@@ -356,6 +440,14 @@ def test_a_run_that_is_there(tmp_path: Path) -> None:
     assert resume(out) is None
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is done."""
+    folder = tmp_path_factory.mktemp("finished")
+    fit_to(put(folder, "long.csv", numbers()), folder / "run", **QUICK)
+    return folder / "run"
+
+
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     source = put(tmp_path, "reviews.csv", REVIEWS)
     put(tmp_path, "run/thesis.tex", "years of work")
@@ -363,9 +455,8 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
     assert re.search(r"is a file, expected a folder", refusal(source, source))
 
 
-def test_a_run_of_another_version(tmp_path: Path) -> None:
-    source, out = put(tmp_path, "reviews.csv", REVIEWS), tmp_path / "run"
-    fit_to(source, out, **QUICK)
+def test_a_run_of_another_version(finished: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "format_version": 99, "throughtime": "9.9.9"}))
     for use in (Fitted.load, resume):
@@ -383,9 +474,8 @@ def test_a_run_of_another_version(tmp_path: Path) -> None:
         ("model.safetensors", None, "no model yet.*throughtime resume"),
     ],
 )
-def test_a_damaged_run(name: str, content: str | None, says: str, tmp_path: Path) -> None:
-    source, out = put(tmp_path, "reviews.csv", REVIEWS), tmp_path / "run"
-    fit_to(source, out, **QUICK)
+def test_a_damaged_run(name: str, content: str | None, says: str, finished: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
     (out / name).unlink() if content is None else (out / name).write_text(content)
     with pytest.raises(RunError, match=says) as caught:
         Fitted.load(out)
@@ -401,7 +491,9 @@ def test_a_rate_that_is_far_too_large(case: str, tmp_path: Path) -> None:
     source = put(tmp_path, "reviews.csv", REVIEWS) if case == "text" else put(tmp_path, "sales.csv", wave())
     out = tmp_path / "run"
     try:
-        result, warnings = fitted_with_notes(source, out, lr=1e38, optimizer="SGD", clip=0, epochs=10, cell="rnn", nonlinearity="relu")
+        result, warnings = fitted_with_notes(
+            source, out, lr=1e38, optimizer="SGD", clip=0, epochs=10, cell="rnn", nonlinearity="relu"
+        )
     except TrainingError as error:
         assert "\n" not in str(error)
         assert re.search(r"not a number at update \d+, for the \dth time: .*; .*--lr", str(error))

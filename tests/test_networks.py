@@ -12,7 +12,15 @@ from hypothesis import given, settings, strategies as st
 from throughtime.data.records import Sequences
 from throughtime.errors import DataError, RunError, SettingsError
 from throughtime.settings import ModelSettings, Settings
-from throughtime.tasks.inputs import EncodedInputs, NumericInputs, TokenInputs, WordInputs, inputs_for, read_vectors, restore_inputs
+from throughtime.tasks.inputs import (
+    EncodedInputs,
+    NumericInputs,
+    TokenInputs,
+    WordInputs,
+    inputs_for,
+    read_vectors,
+    restore_inputs,
+)
 from throughtime.tasks.networks import Numbers, SequenceNetwork, StepNetwork, Tokens, WordIds, Words, pooled, recurrent_part
 
 MODEL = ModelSettings(cell="gru", hidden=5, layers=1, bidirectional=True, dropout=0.0, init="orthogonal")
@@ -29,7 +37,9 @@ def texts(inputs: list[str]) -> Sequences:
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=8), st.integers(0, 3))
 def test_pooling_against_a_loop(lengths: list[int], seed: int) -> None:
-    hidden = torch.randn(max([*lengths, 1]), len(lengths), 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    hidden = torch.randn(
+        max([*lengths, 1]), len(lengths), 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     for column, length in enumerate(lengths):
         hidden[length:, column] = 0
     mean, largest = pooled(hidden, torch.tensor(lengths))
@@ -144,7 +154,9 @@ def test_nothing_but_empty_texts() -> None:
     for kind in (WordInputs, TokenInputs):
         inputs = kind.fit(texts(SENTENCES), Settings())
         encoded = inputs.encode(texts(["", ""]))
-        answer = SequenceNetwork(MODEL, inputs.module(Settings()), 2)(encoded.batch(np.arange(2)), torch.from_numpy(encoded.lengths))
+        answer = SequenceNetwork(MODEL, inputs.module(Settings()), 2)(
+            encoded.batch(np.arange(2)), torch.from_numpy(encoded.lengths)
+        )
         assert torch.isfinite(answer).all()
 
 
@@ -152,7 +164,9 @@ def test_nothing_but_empty_texts() -> None:
 
 
 def test_settings_reach_the_recurrent_part() -> None:
-    part = recurrent_part(ModelSettings(cell="rnn", hidden=7, layers=2, bidirectional=True, nonlinearity="relu", dropout=0.3, init="torch"), 4)
+    part = recurrent_part(
+        ModelSettings(cell="rnn", hidden=7, layers=2, bidirectional=True, nonlinearity="relu", dropout=0.3, init="torch"), 4
+    )
     assert (part.input_size, part.hidden_size, part.num_layers, part.bidirectional, part.dropout) == (4, 7, 2, True, 0.3)
     assert part.nonlinearity == "relu"
     one = recurrent_part(ModelSettings(cell="lstm", hidden=7, layers=1, bidirectional=False, dropout=0.3, init="orthogonal"), 4)

@@ -15,9 +15,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from report_cases import SETTINGS, confusion, records, write
 from throughtime.errors import RunError
 from throughtime.report import Records, formats, render, write_report
+
+from report_cases import SETTINGS, confusion, records, write
 
 TASKS = list(SETTINGS)
 VOID = {"meta", "br", "img", "hr", "link", "input", "path", "circle"}

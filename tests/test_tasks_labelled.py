@@ -223,7 +223,9 @@ def test_details_of_classes() -> None:
         confusion["abc".index(true), "abc".index(said)] += 1
     assert details["confusion"] == confusion.tolist()
     assert len(details["worst"]) == sum(t != p for t, p in zip(part.targets, predicted, strict=True))
-    assert [row["probability"] for row in details["worst"]] == sorted((row["probability"] for row in details["worst"]), reverse=True)
+    assert [row["probability"] for row in details["worst"]] == sorted(
+        (row["probability"] for row in details["worst"]), reverse=True
+    )
     assert all(row["truth"] != row["predicted"] for row in details["worst"])
 
 

@@ -92,7 +92,9 @@ def test_tokens_take_as_few_bytes_as_they_can() -> None:
 
 @examples(deadline=None, max_examples=60)
 @given(st.integers(5, 400), st.integers(1, 8), st.integers(1, 30), st.integers(0, 3), st.integers(0, 2))
-def test_every_token_of_the_stream_is_predicted_once_an_epoch(tokens: int, batch: int, bptt: int, seed: int, epoch: int) -> None:
+def test_every_token_of_the_stream_is_predicted_once_an_epoch(
+    tokens: int, batch: int, bptt: int, seed: int, epoch: int
+) -> None:
     feed = StreamFeed(stream_of(tokens), batch, bptt, seed)
     seen: Counter[int] = Counter()
     for index in range(len(feed)):
@@ -158,7 +160,7 @@ def test_short_documents_are_sequences_of_their_own() -> None:
             assert torch.equal(inputs[1:length], targets[: length - 1])
             found.append(task.codec.decode(targets[:length].numpy()))
     assert sorted(found) == sorted(names.inputs)
-    assert isinstance(task.feed(task.encode(text_of(DOCUMENTS))), DocumentFeed)
+    assert isinstance(task.feed(task.encode(text_of(DOCUMENTS))), StreamFeed)
     assert isinstance(prepared(bptt=7).feed(encoded), StreamFeed)
 
 
@@ -178,7 +180,9 @@ def token_by_token(task: LanguageModelling, network: torch.nn.Module, document: 
 @torch.inference_mode()
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @pytest.mark.parametrize("settings", [{}, {"tokens": "bpe", "bpe_size": 300}], ids=["characters", "pairs"])
-def test_scores_are_those_of_a_pass_token_by_token(settings: dict[str, Any], cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_those_of_a_pass_token_by_token(
+    settings: dict[str, Any], cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = prepared(cell=cell, layers=2, **settings)
     network = lively(task)
     documents = [DOCUMENTS[0], "", DOCUMENTS[3], "unknown: ÿ#", DOCUMENTS[5]]
@@ -228,7 +232,10 @@ def test_while_training_long_documents_are_scored_in_pieces(monkeypatch: pytest.
 def test_baselines_predict_the_same_tokens() -> None:
     task = prepared()
     for baseline in task.baselines(text_of(DOCUMENTS), text_of(DOCUMENTS[1:])):
-        assert baseline.scores.keys() <= task.score(lively(task), text_of(DOCUMENTS[1:]), task.encode(text_of(DOCUMENTS[1:]))).keys()
+        assert (
+            baseline.scores.keys()
+            <= task.score(lively(task), text_of(DOCUMENTS[1:]), task.encode(text_of(DOCUMENTS[1:]))).keys()
+        )
         assert 0 < baseline.scores["nats_per_character"] < 4
 
 
@@ -367,7 +374,12 @@ def test_pieces_of_pairs_join_to_whole_characters(seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"temperature": -1}, "temperature is -1"), ({"length": 0}, "length is 0"), ({"top_k": 0}, "top_k 0"), ({"temperature": float("nan")}, "nan")],
+    [
+        ({"temperature": -1}, "temperature is -1"),
+        ({"length": 0}, "length is 0"),
+        ({"top_k": 0}, "top_k 0"),
+        ({"temperature": float("nan")}, "nan"),
+    ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], says: str) -> None:
     task = prepared()

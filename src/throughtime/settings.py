@@ -135,7 +135,9 @@ class Settings:
                     raise _unknown(unknown[0], [key for key, section in _FIELDS.items() if section == name])
                 flat.update({_key(key): inner for key, inner in value.items()})
             elif name in SECTIONS:
-                raise SettingsError(f"{name} is {value!r}, expected a section of settings; in TOML a line [{name}] and its settings below")
+                raise SettingsError(
+                    f"{name} is {value!r}, expected a section of settings; in TOML a line [{name}] and its settings below"
+                )
             elif _key(name) in _FIELDS:
                 flat[_key(name)] = value
             else:
@@ -190,6 +192,8 @@ def seconds(text: str | float) -> float:
         >>> seconds("1.5h")
         5400.0
     """
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        return float(text)
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)\s*", str(text))
     if not match:
         raise SettingsError(f"a duration is {text!r}, expected a number with s, m, h or d after it, such as 90s or 5m")

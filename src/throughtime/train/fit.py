@@ -103,12 +103,19 @@ def resume(
     run = RunDirectory(path)
     config = run.config()
     if run.result() is not None:
+        if not (path / "report.html").exists():
+            write_report(path)
         return None
+    if missing := [name for name in ("threads", "source", "given", "files", "settings") if name not in config]:
+        raise RunError(f"{path / 'config.json'} is damaged: it has no {missing[0]!r}; start a new run")
+    for before in config["files"]:
+        file = Path(before["path"])
+        if not file.is_file():
+            raise RunError(f"{file} is gone, and the run was started with it; put it back, or start a new run")
+        if _facts(file) != before:
+            raise RunError(f"{file} has changed since the run was started; put the old file back, or start a new run")
     torch.set_num_threads(config["threads"])
     task, parts, facts = _prepared(Path(config["source"]), Settings.of(config["given"]), progress)
-    for before, now in zip(config["files"], facts["files"], strict=False):
-        if before != now:
-            raise RunError(f"{now['path']} has changed since the run was started; put the old file back, or start a new run")
     if len(config["files"]) != len(facts["files"]) or config["settings"] != task.settings.as_json():
         raise RunError(
             f"the data in {config['source']} is not what the run was started with; put the old data back, or start a new run"
@@ -142,7 +149,7 @@ def _prepared(source: Path, settings: Settings, progress: Progress) -> tuple[Tas
         "understood": dataset.sentence,
         "split": parts.sentence,
         "warnings": warnings,
-        "files": [{"path": str(file), "bytes": file.stat().st_size, "sha256": _checksum(file)} for file in files],
+        "files": [_facts(file.absolute()) for file in files],
     }
     return task, parts, facts
 
@@ -214,7 +221,7 @@ def _trained(ready: _Ready, config: dict[str, Any], progress: Progress) -> dict[
             "updates": place.update,
             "epochs": round(place.update / len(trainer.feed), 2),
             "seconds": round(trainer.seconds, 2),
-            "steps_per_second": round(trainer.steps_done / max(trainer.seconds, 1e-9), 1),
+            "steps_per_second": round(place.steps / max(trainer.seconds, 1e-9), 1),
             "best_update": place.best_update,
             "stopped": place.stopped,
             "rollbacks": place.rollbacks,
@@ -332,6 +339,10 @@ def _given(settings: Settings) -> dict[str, Any]:
         if changed:
             given[name] = changed
     return given
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"path": str(path), "bytes": path.stat().st_size, "sha256": _checksum(path)}
 
 
 def _checksum(path: Path) -> str:

@@ -26,6 +26,8 @@ from throughtime.train.progress import Evaluation, Progress, Update
 EVALUATE_AT_MOST, EVALUATE_AT_LEAST = 20, 1000
 ROLLBACKS = 5
 PLATEAU_PATIENCE, PLATEAU_FACTOR = 3, 0.3
+_PLANNED_AT = (0.05, 0.15, 0.35, 0.6, 0.8)
+"""Shares of a time budget at which it is turned into a number of updates."""
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Place:
         update: updates made.
         epoch: whole passes made.
         index: batches taken of this pass.
+        steps: true steps of all batches so far.
         total: updates to make.
         rate_factor: what plateaus and rollbacks have left of the rate.
         loss_sum: of the losses since the last evaluation.
@@ -51,6 +54,7 @@ class Place:
     update: int = 0
     epoch: int = 0
     index: int = 0
+    steps: int = 0
     total: int | None = None
     rate_factor: float = 1.0
     loss_sum: float = 0.0
@@ -117,7 +121,9 @@ class Trainer:
             self.place.total = self.limit
         self.seconds = 0.0
         """Of training, evaluations included, since this process began."""
-        self.steps_done = 0
+        plan = run.path / "plan.json" if run else None
+        self._decisions: list[dict[str, int]] = read_json(plan)["decisions"] if plan and plan.exists() else []
+        self._planned = bool(self._decisions)
         self._begun_at = 0
         self._saved_at: int | None = None
         self._evaluating = 0.0
@@ -164,23 +170,28 @@ class Trainer:
         return self.limit if self.place.total is None else self.place.total
 
     def _plan(self, spent: float) -> None:
-        """Turn a time budget into a number of updates, once; the number is recorded, so that a resumed run has the same."""
+        """Turn a time budget into a number of updates: early on, and again as it is known better how long they take.
+
+        Every such decision is recorded with the update it was made at before it takes effect, so that a resumed run makes the same ones. It makes
+        no new ones where there are some: it does not know how long the killed process took.
+        """
         place, budget = self.place, self.settings.time_budget
-        if place.total is not None or budget is None:
+        if budget is None:
             return
-        recorded = read_json(self.run.path / "plan.json") if self.run and (self.run.path / "plan.json").exists() else None
-        if recorded:
-            if recorded["decided_at"] == place.update:
-                place.total = recorded["updates"]
+        for decision in self._decisions:
+            if decision["at"] == place.update:
+                place.total = decision["updates"]
+        decided, made = len(self._decisions), place.update - self._begun_at
+        if self._planned or decided == len(_PLANNED_AT):
             return
-        made = place.update - self._begun_at
-        if made < 10 or (spent < 0.05 * budget and made < self.evaluate_every):
+        if made < 10 or (spent < _PLANNED_AT[decided] * budget and (decided or made < self.evaluate_every)):
             return
         per_update = max(spent - self._evaluating, 1e-9) / made + self._evaluation_seconds / self.evaluate_every
         # Updates made by a process that was killed count by what they would take now: no clock went into its checkpoint.
         place.total = min(self.limit, max(place.update + 1, int(budget / per_update)))
+        self._decisions.append({"at": place.update, "updates": place.total})
         if self.run:
-            write_json(self.run.path / "plan.json", {"decided_at": place.update, "updates": place.total, "time_budget": budget})
+            write_json(self.run.path / "plan.json", {"time_budget": budget, "decisions": self._decisions})
 
     def _update(self) -> None:
         place = self.place
@@ -207,7 +218,7 @@ class Trainer:
             place.loss_count += 1
         place.update += 1
         place.index += 1
-        self.steps_done += batch.steps
+        place.steps += batch.steps
         if not healthy:
             self._roll_back(batch, state)
         if place.index == len(self.feed):
