@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: setup test lint bench demo aarch64 clean
+.PHONY: setup test lint bench quality demo aarch64 clean
 
 setup: $(VENV)/.installed
 
@@ -26,6 +26,11 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/engine.py
+
+# What fits reach on real data, and what the trainer costs around the kernels; takes half an hour.
+quality: setup
+	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/training.py
 
 # Needs g++-aarch64-linux-gnu and qemu-user-static.
 aarch64: setup

@@ -2,8 +2,8 @@
 
     make quality      or      python benchmarks/quality.py [--data FOLDER] [--only NAME,NAME] [--seeds 3]
 
-Every run is the command line in a process of its own, with flags for data and task only. The data is not part of the repository; what is
-absent is named and left out. Results go to benchmarks/results/quality.json and quality.md.
+Every run is the command line in a process of its own, with flags for data and task only. The data is not part of the
+repository; what is absent is named and left out. Results go to benchmarks/results/quality.json and quality.md.
 """
 
 from __future__ import annotations
@@ -340,8 +340,8 @@ def markdown(table: dict[str, Any], machine: str) -> str:
     lines = [
         "# What `throughtime fit` reaches with its defaults",
         "",
-        f"`make quality` on {machine}: mean of {len(next(iter(table.values()))['runs'])} seeds, flags for data and task only, the test part scored once; seconds are of",
-        "the whole command, baselines and report included, for the slowest seed.",
+        f"`make quality` on {machine}: mean of {len(next(iter(table.values()))['runs'])} seeds, flags for data and task only, the test",
+        "part scored once; seconds are of the whole command, baselines and report included, for the slowest seed.",
         "",
         "| data | figure | mean | seeds | goal | seconds | best baseline |",
         "|---|---|---|---|---|---|---|",

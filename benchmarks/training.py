@@ -1,9 +1,10 @@
-"""What the trainer costs around forward, backward and optimizer, and what the same models cost in a plain PyTorch loop with torch.nn.
+"""What the trainer costs around forward, backward and optimizer, and what a plain PyTorch loop with torch.nn costs.
 
     python benchmarks/training.py [--data FOLDER] [--updates 40] [--rounds 3]
 
-On the data and with the defaults of benchmarks/quality.py. Both are measured in turns in one process: the trainer, with a clock around forward, backward and
-optimizer (clipping counts as the optimizer's); and the plain loop, in which every recurrent module is torch.nn's, ragged batches packed as it wants them. Results go to benchmarks/results/training.json.
+On the data and with the defaults of benchmarks/quality.py. Both are measured in turns in one process: the trainer, with a
+clock around forward, backward and optimizer (clipping counts as the optimizer's); and the plain loop, in which every
+recurrent module is torch.nn's, ragged batches packed as it wants them. Results go to benchmarks/results/training.json.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -93,7 +95,7 @@ def test_batches_for_scoring_keep_within_their_steps(lengths: np.ndarray, steps:
     assert (np.diff(lengths[rows]) >= 0).all(), "longest last"
     for batch in batches:
         assert len(batch) == 1 or len(batch) * lengths[batch].max() <= steps
-    for first, second in zip(batches, batches[1:], strict=False):
+    for first, second in pairwise(batches):
         assert (len(first) + 1) * max(lengths[second[0]], 1) > steps, "no batch is smaller than it must be"
 
 

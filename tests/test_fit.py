@@ -102,7 +102,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_the_run_directory_and_the_result(case: Case, fits: dict[str, Any]) -> None:
-    source, out, result, witness = fits[case.name]
+    _, out, result, witness = fits[case.name]
     assert {path.name for path in out.iterdir()} == FILES
     assert {path.name for path in (out / "checkpoints").iterdir()} == {f"{result['training']['updates']:08d}"}
     stored = json.loads((out / "result.json").read_text())
@@ -129,7 +129,7 @@ def test_the_run_directory_and_the_result(case: Case, fits: dict[str, Any]) -> N
 
 
 def test_the_config_says_how_to_repeat_it(case: Case, fits: dict[str, Any]) -> None:
-    source, out, result, _ = fits[case.name]
+    source, out, _, _ = fits[case.name]
     config = json.loads((out / "config.json").read_text())
     assert config["format_version"] == 1
     assert config["command"] == "throughtime fit it"
@@ -217,7 +217,7 @@ def test_nothing_else_is_written_or_printed_and_random_states_stay(
 
 
 def test_a_loaded_model_predicts_and_scores_the_same(case: Case, fits: dict[str, Any]) -> None:
-    source, out, result, _ = fits[case.name]
+    source, out, _, _ = fits[case.name]
     first, second = Fitted.load(out), Fitted.load(out)
     content = first.read(source, with_target=True).content
     if case.name == "forecast_panel":  # what is known in advance ends with the data
@@ -261,7 +261,7 @@ def test_evaluating_another_text_gives_the_score_of_the_fit(name: str, tmp_path:
 
 def test_the_validation_score_is_the_best_of_the_curve(fits: dict[str, Any]) -> None:
     for name in ("classify_text", "tag_numbers", "regress", "lm_lines"):
-        _, out, result, witness = fits[name]
+        _, _, result, witness = fits[name]
         best = next(evaluation for evaluation in reversed(witness.evaluations) if evaluation.best)
         for metric, value in best.valid.items():
             assert result["scores"]["valid"][metric] == pytest.approx(value, rel=1e-9), (name, metric)
@@ -291,7 +291,7 @@ def test_a_finished_run_is_not_resumed(fits: dict[str, Any]) -> None:
 
 
 def test_without_baselines(fits: dict[str, Any], tmp_path: Path) -> None:
-    source, out, result, _ = fits["classify_text"]
+    source, _, result, _ = fits["classify_text"]
     without = BY_NAME["classify_text"].fit(source, tmp_path / "run", baselines=False)
     assert without["baselines"] == []
     assert without["beats_baselines"] is None

@@ -1,4 +1,4 @@
-"""Networks and what goes into them: pooling, words never seen, batches of words against a loop, and that padding changes nothing."""
+"""Networks and what goes into them: pooling, words never seen, words against a loop, and that padding changes nothing."""
 
 from __future__ import annotations
 
@@ -208,13 +208,13 @@ def test_what_was_fitted_comes_back(kind: type, part: Sequences, settings: dict[
     assert again.describe() == inputs.describe()
     first, second = inputs.encode(part), again.encode(part)
     assert np.array_equal(first.ragged.values, second.ragged.values)
-    with pytest.raises(RunError, match="'nothing'.*words or tokens"):
+    with pytest.raises(RunError, match=r"'nothing'.*words or tokens"):
         restore_inputs({"kind": "nothing"})
 
 
 def test_other_features_are_named() -> None:
     inputs = NumericInputs.fit(Sequences("numeric", [np.ones((3, 2))], features=("a", "b")), Settings())
-    with pytest.raises(DataError, match="features are b, a.*fitted on a, b.*same order"):
+    with pytest.raises(DataError, match=r"features are b, a.*fitted on a, b.*same order"):
         inputs.encode(Sequences("numeric", [np.ones((3, 2))], features=("b", "a")))
 
 

@@ -1,9 +1,10 @@
-"""Language modelling on text in memory: batches of the stream, carried state, nats against a pass token by token, and writing."""
+"""Language modelling on text in memory: batches, carried state, nats against a pass token by token, and writing."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def test_short_documents_are_sequences_of_their_own() -> None:
 def token_by_token(task: LanguageModelling, network: torch.nn.Module, document: str) -> float:
     """The nats of a document and its end."""
     tokens, state, nats = [task.codec.end, *task.codec.encode(document).tolist(), task.codec.end], None, 0.0
-    for given_token, following in zip(tokens, tokens[1:], strict=False):
+    for given_token, following in pairwise(tokens):
         logits, state = network(torch.tensor([[given_token]]), None, state)
         nats -= logits[0, 0].double().log_softmax(0)[following].item()
     return nats

@@ -358,7 +358,7 @@ def test_a_time_budget_of_a_run_that_was_stopped_before_the_plan(tmp_path: Path,
 
 
 def test_a_plan_is_mended_as_updates_get_faster(tmp_path: Path, clock: Clock) -> None:
-    """The first updates take ten times as long as the rest, as they do on a machine that was busy: the budget is used all the same."""
+    """The first updates take ten times as long as the rest, as on a machine that was busy: the budget is used up."""
     run = RunDirectory.create(tmp_path / "run", {})
     made = budgeted(clock, run, time_budget=1000)
 

@@ -11,8 +11,8 @@
     ├── RunError           a run directory that cannot be used      (also RuntimeError)
     └── TrainingError      training that could not go on            (also RuntimeError)
 
-Each is also the built-in exception that torch.nn, or Python itself, raises for the same mistake, so that code written for those catches
-it. Every message names the place, what was found, what was expected, and the mend.
+Each is also the built-in exception that torch.nn, or Python itself, raises for the same mistake, so that code written for
+those catches it. Every message names the place, what was found, what was expected, and the mend.
 """
 
 from __future__ import annotations

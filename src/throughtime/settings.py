@@ -1,6 +1,7 @@
-"""Everything that can be set of a fit, in one place: command line, TOML files, estimators and config.json all read it from here.
+"""Everything that can be set of a fit, in one place: command line, TOML files, estimators and config.json read it from here.
 
-A field that is ``None`` is decided by the task from its data when the fit starts; what was decided is written to the run's config.json.
+A field that is ``None`` is decided by the task from its data when the fit starts; what was decided is written to the run's
+config.json.
 """
 
 from __future__ import annotations

@@ -99,13 +99,15 @@ def result_lines(result: dict[str, Any], width: int) -> list[str]:
         result: what result.json holds.
         width: of the terminal, in characters.
     """
+    from throughtime.report import formats
+
     metric = result["metric"]
     sign = -1 if metric["higher_is_better"] else 1
     own = result["scores"][result["scored_on"]]
     rivals = sorted(
         (b for b in result["baselines"] if metric["name"] in b["scores"]), key=lambda b: sign * b["scores"][metric["name"]]
     )
-    names = [metric["name"], *(name for name in own if name not in (metric["name"], "loss"))]
+    names = [metric["name"], *(name for name in own if name not in (metric["name"], *formats.WORKING))]
     model = result["model"]
     rows = [["", *(_heading(name, metric["name"], metric["label"]) for name in names), "parameters", "seconds"]]
     rows.append(

@@ -43,7 +43,7 @@ class Ragged:
         return np.diff(self.offsets)
 
     def padded(self, rows: NDArray[np.int64], fill: float = 0) -> NDArray[Any]:
-        """These sequences side by side, time first: ``[T, B, ...]``, T that of the longest, but at least 1: no layer takes less."""
+        """These sequences side by side: ``[T, B, ...]``, T that of the longest, but at least 1: no layer takes less."""
         lengths = self.lengths[rows]
         steps = np.arange(int(lengths.max(initial=1)))[:, None]
         inside = steps < lengths[None]
@@ -58,8 +58,8 @@ class Ragged:
 def shuffled_by_length(lengths: NDArray[np.int64], batch: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
     """All sequences once, in batches of about the same length, in an order that depends on seed and epoch alone.
 
-    Sequences are shuffled, sorted within pools of some batches, cut into batches, and these shuffled: batches are as good as random, and little of
-    them is padding.
+    Sequences are shuffled, sorted within pools of some batches, cut into batches, and these shuffled: batches are as good as
+    random, and little of them is padding.
 
     Args:
         lengths: ``[n]``.

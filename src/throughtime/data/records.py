@@ -22,10 +22,10 @@ class Sequences:
 
     Attributes:
         kind: what ``inputs`` holds.
-        inputs: per sequence: a ``str`` (text), a list of words (words), an array ``[T, F]`` float32 (numeric; NaN is missing), the path of a
-            sound file (sound).
-        targets: ``None``, or per sequence: a class name (list of str), a number (array ``[n]`` float64), the tags of its steps (list of lists of
-            str), or the numbers of its steps (list of arrays ``[T]`` float64).
+        inputs: per sequence: a ``str`` (text), a list of words (words), an array ``[T, F]`` float32 (numeric; NaN is
+            missing), the path of a sound file (sound).
+        targets: ``None``, or per sequence: a class name (list of str), a number (array ``[n]`` float64), the tags of its
+            steps (list of lists of str), or the numbers of its steps (list of arrays ``[T]`` float64).
         origins: where each comes from, as a person finds it: ``"reviews.csv row 17"``.
         groups: per sequence the value of the group column, if there is one.
         parts: per sequence ``"train"``, ``"valid"`` or ``"test"``, if the data says so itself.
@@ -118,8 +118,8 @@ class TextSlices(Sequence[str]):
                 yield content[place:end].decode("utf-8")
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{self.paths[self.file[row]]}: byte {place + error.start:,} is {content[place + error.start]:#04x}, which is not UTF-8; "
-                    "convert the file (iconv -f LATIN1 -t UTF-8 is a usual way)"
+                    f"{self.paths[self.file[row]]}: byte {place + error.start:,} is {content[place + error.start]:#04x}, "
+                    "which is not UTF-8; convert the file (iconv -f LATIN1 -t UTF-8 is a usual way)"
                 ) from None
             place = end
 
@@ -218,8 +218,8 @@ class Dataset:
         task: ``classify``, ``tag``, ``regress``, ``forecast`` or ``lm``.
         content: sequences, or for forecasts a panel.
         sentence: what was guessed, in one sentence, with the flags that overrule it.
-        resolved: the settings that were guessed, by field name (``{"task": "classify", "text": "review", "target": "stars"}``), so that
-            further files are read in the same way and without guessing.
+        resolved: the settings that were guessed, by field name (``{"task": "classify", "text": "review", "target":
+            "stars"}``), so that further files are read in the same way and without guessing.
         warnings: what the user should know, one line each.
         files: everything that was read.
     """

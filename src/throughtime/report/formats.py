@@ -10,6 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+WORKING = ("loss", "scaled_mae")
+"""Scores that serve training; where results are shown, others say the same better."""
+
 NAMES = {
     "loss": "loss",
     "log_loss": "log loss",

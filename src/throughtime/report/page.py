@@ -130,7 +130,11 @@ def _scoreboard(result: Mapping[str, Any]) -> dict[str, Any] | None:
         })  # fmt: skip
     if not rows:
         return None
-    columns = list(dict.fromkeys(key for row in reversed(rows) for key in row["scores"]))
+    columns = list(
+        dict.fromkeys(
+            key for row in reversed(rows) for key in row["scores"] if key == metric.get("name") or key not in formats.WORKING
+        )
+    )
     first = metric.get("name") if metric.get("name") in columns else next(iter(columns), "")
     higher = metric.get("higher_is_better", True)
     known = [row["scores"][first] for row in rows if _is_number(row["scores"].get(first))]
@@ -147,7 +151,11 @@ def _scoreboard(result: Mapping[str, Any]) -> dict[str, Any] | None:
         "first": first,
         "columns": [column for column in columns if column != first][:6],
         "higher": higher,
-        "others": {other: values for other, values in scores.items() if other != part},
+        "others": {
+            other: {key: value for key, value in values.items() if key not in formats.WORKING}
+            for other, values in scores.items()
+            if other != part
+        },
         "orders": any(row.get("order") for row in rows if not row.get("is_model")),
     }
 

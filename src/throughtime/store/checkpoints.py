@@ -77,7 +77,8 @@ class Checkpoints:
         """The newest one that is whole.
 
         Returns:
-            Its update, its state, its files of arrays, and a line for each damaged one that was passed over; ``None`` if there is none at all.
+            Its update, its state, its files of arrays, and a line for each damaged one that was passed over; ``None`` if
+            there is none at all.
 
         Raises:
             RunError: there are some, and all are damaged.

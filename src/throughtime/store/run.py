@@ -21,9 +21,9 @@ FORMAT_VERSION = 1
 class RunDirectory:
     """One run.
 
-    ``config.json`` everything resolved; ``model.safetensors`` the fitted weights; ``transforms.json`` what turns input into numbers;
-    ``metrics.jsonl`` a line per evaluation; ``timings.jsonl`` what the clock said of them; ``result.json`` scores and what the report shows;
-    ``report.html``; ``checkpoints/``.
+    ``config.json`` everything resolved; ``model.safetensors`` the fitted weights; ``transforms.json`` what turns input into
+    numbers; ``metrics.jsonl`` a line per evaluation; ``timings.jsonl`` what the clock said of them; ``plan.json`` what a time
+    budget was turned into; ``result.json`` scores and what the report shows; ``report.html``; ``checkpoints/``.
 
     Args:
         path: its folder.
@@ -72,7 +72,8 @@ class RunDirectory:
                 raise RunError(f"--out {path} holds {foreign[0]}, which is not part of a run; name another folder")
             if (self.checkpoints.numbers() or (path / "result.json").exists()) and not overwrite:
                 raise RunError(
-                    f"--out {path} holds a run; go on with it by `throughtime resume {path}`, replace it with --overwrite, or name another"
+                    f"--out {path} holds a run; go on with it by `throughtime resume {path}`, replace it with --overwrite, "
+                    "or name another"
                 )
         elif path.exists():
             raise RunError(f"--out {path} is a file, expected a folder or nothing")
@@ -91,9 +92,10 @@ class RunDirectory:
         config: dict[str, Any] = read_json(self.path / "config.json")
         version = config.get("format_version") if isinstance(config, dict) else None
         if version != FORMAT_VERSION:
+            made_by = config.get("throughtime", "unknown") if isinstance(config, dict) else "unknown"
             raise RunError(
                 f"{self.path} has format version {version!r}, this throughtime reads {FORMAT_VERSION}; "
-                f"use the version that made it ({config.get('throughtime', 'unknown') if isinstance(config, dict) else 'unknown'})"
+                f"use the version that made it ({made_by})"
             )
         return config
 

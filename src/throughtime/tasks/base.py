@@ -57,7 +57,7 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 
 class Feed(ABC):
-    """The training batches of every epoch, each a function of seed, epoch and index alone: that is what makes resuming exact."""
+    """The training batches of every epoch, each a function of seed, epoch and index alone: so resuming is exact."""
 
     carries: bool = False
     """Whether the state after a batch is where the next one starts."""
@@ -134,7 +134,8 @@ def scored(method: Baseline, score: Callable[[], dict[str, float]]) -> BaselineS
 class Task(ABC):
     """One kind of problem, from what was read to scores and predictions.
 
-    :meth:`prepare` fits everything that turns input into numbers, on the training part only; after it, or after :meth:`restore`, the rest can be used.
+    :meth:`prepare` fits everything that turns input into numbers, on the training part only; after it, or after
+    :meth:`restore`, the rest can be used.
 
     Args:
         settings: of the fit; :meth:`prepare` decides what they leave open.
@@ -200,6 +201,7 @@ class Task(ABC):
 
     def finish(self, network: torch.nn.Module, valid: Any) -> None:
         """What is to be fitted on the encoded validation part once the network is trained."""
+        return
 
     def score(self, network: torch.nn.Module, part: Any, encoded: Any) -> dict[str, float]:
         """Scores for the result: all of them, exact.

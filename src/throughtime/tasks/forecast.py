@@ -166,8 +166,8 @@ class Forecast(Task):
         assert window
         if window + horizon > longest:
             raise DataError(
-                f"the longest series has {longest:,} training values, fewer than one window of {window:,} and the {horizon:,} to "
-                "forecast; use a smaller --window or --horizon, or add data"
+                f"the longest series has {longest:,} training values, fewer than one window of {window:,} and the {horizon:,} "
+                "to forecast; use a smaller --window or --horizon, or add data"
             )
         lags = {season, *([day, 7 * day] if day else ())}
         cycles = cycles_seen(max((series.times[: len(series)] for series in panel.series), key=len), panel.frequency.unit)
@@ -454,7 +454,8 @@ class Forecast(Task):
         model, layout = self.settings.model, self.layout
         plural = "s" if (model.layers or 0) > 1 else ""
         return (
-            f"{str(model.cell).upper()}, {model.layers} layer{plural} of {model.hidden} units, on top of a linear forecast from the window, "
+            f"{str(model.cell).upper()}, {model.layers} layer{plural} of {model.hidden} units, "
+            "on top of a linear forecast from the window, "
             f"{layout.window} steps to {layout.horizon} steps"
         )
 
@@ -467,15 +468,16 @@ def spreads_with_level(values: list[NDArray[np.float64]], season: int) -> bool:
         season: steps in a season.
 
     Returns:
-        True if all values are above zero, and the deviation of a season over its mean varies less from season to season than the
-        deviation itself.
+        True if all values are above zero, and the deviation of a season over its mean varies less from season to season than
+        the deviation itself.
 
     Example:
         >>> wave = np.tile([1.0, 2.0, 3.0, 2.0], 10)
         >>> spreads_with_level([wave * 1.05 ** np.arange(40)], 4), spreads_with_level([wave + np.arange(40)], 4)
         (True, False)
 
-    Source: Guerrero 1993, Journal of Forecasting 12, for choosing a power by what steadies the spread; here between 0 and 1 only.
+    Source: Guerrero 1993, Journal of Forecasting 12, for choosing a power by what steadies the spread; here between 0 and 1
+        only.
     """
     votes = []
     for series in values:

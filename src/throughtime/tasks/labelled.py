@@ -105,7 +105,8 @@ class LabelledTask(Task):
             lengths = np.unique(encoded.lengths)
             if len(lengths) > 1:
                 raise DataError(
-                    f"--untied has weights for every step, so all sequences must have one length; here they have {lengths[0]} to {lengths[-1]}"
+                    f"--untied has weights for every step, so all sequences must have one length; here they have "
+                    f"{lengths[0]} to {lengths[-1]}"
                 )
             self.steps = int(lengths[0])
 
@@ -151,7 +152,7 @@ class LabelledTask(Task):
         if self.steps is not None and (wrong := np.flatnonzero(encoded.lengths != self.steps)).size:
             row = int(wrong[0])
             raise DataError(
-                f"{part.origin(row)} has {encoded.lengths[row]} steps; --untied has weights for {self.steps}, no more and no fewer"
+                f"{part.origin(row)} has {encoded.lengths[row]} steps; --untied has weights for {self.steps}, no more, no fewer"
             )
         return Labelled(encoded, None if part.targets is None else self.encode_targets(part))
 
@@ -222,7 +223,8 @@ class LabelledTask(Task):
         model = self.settings.model
         both = "bidirectional " if model.bidirectional else ""
         plural = "s" if (model.layers or 0) > 1 else ""
-        return f"{both}{str(model.cell).upper()}, {model.layers} layer{plural} of {model.hidden} units, over {self.inputs.describe()}"
+        layers = f"{model.layers} layer{plural} of {model.hidden} units"
+        return f"{both}{str(model.cell).upper()}, {layers}, over {self.inputs.describe()}"
 
 
 def shown(part: Sequences, row: int, longest: int = 300) -> str:

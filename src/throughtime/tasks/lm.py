@@ -24,7 +24,7 @@ from throughtime.transforms import BytePairs, Characters
 
 _IN_MEMORY = 1 << 28
 _PIECE = 4096
-"""While training, documents are scored in pieces of this many tokens, side by side; the final score carries the state through."""
+"""While training, documents are scored in pieces of so many tokens, side by side; the final score carries the state on."""
 _SCORED_STEPS = 1 << 15
 _WINDOW = 512
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -91,7 +92,7 @@ class Tag(LabelledTask):
         """Tags of every sequence, and the probability of every tag at every step ``[sum T, C]``."""
         logits = torch.from_numpy(self.all_answers(network, encoded)).double()
         best, offsets = logits.argmax(dim=1).numpy(), encoded.inputs.ragged.offsets
-        tags = [self.labels.decode(best[start:stop]) for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+        tags = [self.labels.decode(best[start:stop]) for start, stop in pairwise(offsets)]
         return tags, logits.softmax(dim=1).numpy()
 
     def _truth(self, encoded: Labelled) -> list[list[str]]:

@@ -48,7 +48,8 @@ class Fitted:
         if found != expected:
             odd = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
             raise RunError(
-                f"{path / 'model.safetensors'} does not fit config.json: {odd[0]} is {found.get(odd[0], 'missing')}, expected {expected.get(odd[0], 'none')}"
+                f"{path / 'model.safetensors'} does not fit config.json: {odd[0]} is {found.get(odd[0], 'missing')}, "
+                f"expected {expected.get(odd[0], 'none')}"
             )
         network.load_state_dict(tensors)
         network.eval()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from throughtime.tasks.base import Metric
+if TYPE_CHECKING:  # a display can be up before torch is loaded
+    from throughtime.tasks.base import Metric
 
 
 @dataclass(frozen=True)

@@ -172,8 +172,8 @@ class Trainer:
     def _plan(self, spent: float) -> None:
         """Turn a time budget into a number of updates: early on, and again as it is known better how long they take.
 
-        Every such decision is recorded with the update it was made at before it takes effect, so that a resumed run makes the same ones. It makes
-        no new ones where there are some: it does not know how long the killed process took.
+        Every such decision is recorded with the update it was made at before it takes effect, so that a resumed run makes
+        the same ones. It makes no new ones where there are some: it does not know how long the killed process took.
         """
         place, budget = self.place, self.settings.time_budget
         if budget is None:

@@ -132,7 +132,7 @@ class Scaler:
             RunError: damaged, or of another kind or version.
         """
         values = checked(data, "scaler", features=NAMES, mean=NUMBERS, scale=NUMBERS, mask=TRUTH)
-        columns = [values[name] for name in ("features", "mean", "scale")]
-        if len({len(column) for column in columns}) > 1 or not all(scale > 0 for scale in values["scale"]):
+        columns = {name: values[name] for name in ("features", "mean", "scale")}
+        if len({len(column) for column in columns.values()}) > 1 or not all(scale > 0 for scale in values["scale"]):
             raise RunError("scaler: the columns differ in length, or a scale is not above 0; the file is damaged")
-        return cls(*map(tuple, columns), mask=values["mask"])
+        return cls(**{name: tuple(column) for name, column in columns.items()}, mask=values["mask"])
