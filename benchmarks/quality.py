@@ -211,7 +211,7 @@ CASES = [
         "spoken digits", digits, of_part("accuracy"), "accuracy", ">= .985, 2 min", lambda s: s["accuracy"] >= 0.985, 2, "fsdd"
     ),
     Case(
-        "spoken digits, new speakers", digits_by_speaker, of_part("accuracy"), "accuracy", "reported", lambda s: True, 2, "fsdd"
+        "spoken digits by speaker", digits_by_speaker, of_part("accuracy"), "accuracy", "reported", lambda s: True, 2, "fsdd"
     ),
     Case(
         "EWT tags",
@@ -234,7 +234,7 @@ CASES = [
         "ud_english_ewt",
     ),
     Case(
-        "ETTh1 OT, 24 hours",
+        "ETTh1 OT 24 hours",
         transformer,
         scaled_error,
         "scaled MSE",
@@ -244,7 +244,7 @@ CASES = [
         "etth",
     ),
     Case(
-        "electricity, 168 hours",
+        "electricity 168 hours",
         electricity,
         daily_against_naive,
         "MASE against weekly naive",
@@ -253,7 +253,7 @@ CASES = [
         5,
         "forecast",
     ),
-    Case("airline, 12 months", airline, monthly, "RMSE", "<= 45", lambda s: s["rmse"] <= 45, 1, "forecast"),
+    Case("airline 12 months", airline, monthly, "RMSE", "<= 45", lambda s: s["rmse"] <= 45, 1, "forecast"),
 ]
 
 
@@ -340,8 +340,8 @@ def markdown(table: dict[str, Any], machine: str) -> str:
     lines = [
         "# What `throughtime fit` reaches with its defaults",
         "",
-        f"`make quality` on {machine}: mean of {len(next(iter(table.values()))['runs'])} seeds, flags for data and task only, the test",
-        "part scored once; seconds are of the whole command, baselines and report included, for the slowest seed.",
+        f"`make quality` on {machine}: mean of {len(next(iter(table.values()))['runs'])} seeds, flags for data and task only, the",
+        "test part scored once; seconds are of the whole command, baselines and report included, for the slowest seed.",
         "",
         "| data | figure | mean | seeds | goal | seconds | best baseline |",
         "|---|---|---|---|---|---|---|",

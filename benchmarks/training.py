@@ -35,7 +35,7 @@ from throughtime.tasks import TASKS
 from throughtime.train.optimizers import make_optimizer
 from throughtime.train.trainer import Trainer
 
-MEASURED = ("tinyshakespeare", "names", "JapaneseVowels", "spoken digits", "EWT tags", "EWT genres", "ETTh1 OT, 24 hours")
+MEASURED = ("tinyshakespeare", "names", "JapaneseVowels", "spoken digits", "EWT tags", "EWT genres", "ETTh1 OT 24 hours")
 
 
 class Packed(nn.Module):
