@@ -70,7 +70,7 @@ class TestPlainText:
         assert list(sequences(found).origins) == ["b.py", "deep/a.py"]
         assert [warning.split(";")[0] for warning in found.warnings] == [
             f"1 empty file in {tmp_path / 'code'} passed over",
-            f"2 files in {tmp_path / 'code'} passed over as no UTF-8 text",
+            f"1 file in {tmp_path / 'code'} passed over as no UTF-8 text",
             "files whose lines end with CR LF: 1 of 2",
         ]
         assert "2 files of code (2 .py)" in found.sentence

@@ -478,3 +478,15 @@ def test_only_cycles_that_come_round_twice(unit: str, start: str, stop: str, exp
 
 def test_plain_steps_have_no_calendar() -> None:
     assert cycles_seen(np.arange(1000), "step") == ()
+
+
+def test_what_is_modelled_as_a_logarithm_is_scored_as_it_is() -> None:
+    """Values that have no logarithm, and did not occur in training, count in the scores all the same."""
+    steps = np.arange(96)
+    whole = dataclasses.replace(series("a", 96), values=(2 + np.sin(steps * np.pi / 6)) * 1.03**steps)
+    whole.values[90] = -50.0
+    task = prepared(panel(dataclasses.replace(whole, values=whole.values[:72])), horizon=6, window=24, season=12)
+    assert task.logarithmic
+    encoded = task.encode(part(panel(whole), 72))
+    with torch.inference_mode():
+        assert (task.forecasts(task.network().eval(), encoded).truth == -50.0).any()

@@ -321,10 +321,10 @@ class Forecast(Task):
             said = network(batch.features, batch.past).double().cpu().numpy()
             said[:, :, 1] = np.minimum(said[:, :, 1] - self.widen[0], said[:, :, 0])
             said[:, :, 2] = np.maximum(said[:, :, 2] + self.widen[1], said[:, :, 0])
-            joined = np.concatenate([said, windows.future[:, :, None]], axis=2)
-            parts.append(self._in_units(joined, windows.scale[:, :, None], windows.center[:, :, None]))
+            parts.append(self._in_units(said, windows.scale[:, :, None], windows.center[:, :, None]))
         joined = np.concatenate(parts)
-        return Forecasts(encoded.origins, *(joined[:, :, i] for i in range(4)))
+        truth = encoded.windows.truth(encoded.origins)
+        return Forecasts(encoded.origins, joined[:, :, 0], joined[:, :, 1], joined[:, :, 2], truth)
 
     def predict(self, network: torch.nn.Module, part: Panel) -> Table:
         """The steps after the last value of every series, with intervals.
@@ -390,7 +390,7 @@ class Forecast(Task):
         """Persistence, seasonal-naive, drift, and ridge on the window."""
         learn, score = self.encode(train), self.encode(test)
         fitted, asked = (e.windows.cut(e.origins) for e in (_thinned(learn, 20_000), score))
-        truth = self._in_units(asked.future, asked.scale, asked.center)
+        truth = score.windows.truth(score.origins)
         errors = self._season_errors(score)
 
         def measure(method: Any) -> dict[str, float]:

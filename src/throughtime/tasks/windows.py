@@ -104,6 +104,13 @@ class PanelWindows:
             found.append(np.stack([np.full(len(places), number), places], axis=1))
         return np.concatenate(found).astype(np.int64)
 
+    def truth(self, origins: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What came after some origins ``[N, 2]``, in the units of the data: ``[N, H]``, NaN where not known."""
+        horizon = self.layout.horizon
+        padded = [np.pad(series.values, (0, horizon), constant_values=np.nan) for series in self.panel.series]
+        rows = [padded[number][origin : origin + horizon] for number, origin in origins]
+        return np.stack(rows) if rows else np.zeros((0, horizon))
+
     def cut(self, origins: NDArray[np.int64]) -> Windows:
         """The windows at some origins ``[B, 2]``."""
         W, H = self.layout.window, self.layout.horizon
