@@ -210,9 +210,7 @@ CASES = [
     Case(
         "spoken digits", digits, of_part("accuracy"), "accuracy", ">= .985, 2 min", lambda s: s["accuracy"] >= 0.985, 2, "fsdd"
     ),
-    Case(
-        "spoken digits by speaker", digits_by_speaker, of_part("accuracy"), "accuracy", "reported", lambda s: True, 2, "fsdd"
-    ),
+    Case("spoken digits by speaker", digits_by_speaker, of_part("accuracy"), "accuracy", "reported", lambda s: True, 2, "fsdd"),
     Case(
         "EWT tags",
         tags,
@@ -340,8 +338,9 @@ def markdown(table: dict[str, Any], machine: str) -> str:
     lines = [
         "# What `throughtime fit` reaches with its defaults",
         "",
-        f"`make quality` on {machine}: mean of {len(next(iter(table.values()))['runs'])} seeds, flags for data and task only, the",
-        "test part scored once; seconds are of the whole command, baselines and report included, for the slowest seed.",
+        f"`make quality` on {machine}: mean of {len(next(iter(table.values()))['runs'])} seeds,",
+        "flags for data and task only, the test part scored once; seconds are of the whole command, baselines and report",
+        "included, for the slowest seed.",
         "",
         "| data | figure | mean | seeds | goal | seconds | best baseline |",
         "|---|---|---|---|---|---|---|",

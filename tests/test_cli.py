@@ -159,7 +159,9 @@ def test_a_bug_is_called_one(capsys: pytest.CaptureFixture[str], monkeypatch: py
 @pytest.mark.parametrize(("module", "extra"), [("polars", "train"), ("rich.live", "train")])
 def test_a_missing_library_is_named(module: str, extra: str, data: Path) -> None:
     code = f"import sys; sys.modules[{module!r}] = None; from throughtime.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, "fit", str(data / "reviews.csv")], capture_output=True, text=True, env=HERE)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "fit", str(data / "reviews.csv")], capture_output=True, text=True, env=HERE
+    )
     assert done.returncode == 1
     assert done.stderr == f"error: this needs {module}, which is not installed: pip install 'throughtime[{extra}]'\n"
 
