@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -283,28 +284,20 @@ class Forecast(Task):
 
     def loss(self, network: torch.nn.Module, batch: WindowBatch, state: State) -> tuple[Tensor, State]:
         """Smooth absolute error of the forecast, and the pinball losses of the ends of the interval."""
-        said, inside = network(batch.features, batch.past), ~torch.isnan(batch.future)
-        truth = batch.future[inside]
-        middle, lower, upper = (said[:, :, i][inside] for i in range(3))
-        tail = (1 - LEVEL) / 2
-        # The ends learn their distance only: they must not pull at the forecast.
-        low, high = middle.detach() - (middle - lower), middle.detach() + (upper - middle)
-        return nn.functional.smooth_l1_loss(middle, truth) + _pinball(truth - low, tail) + _pinball(
-            truth - high, 1 - tail
-        ), None
+        return _criterion(network(batch.features, batch.past), batch.future), None
 
     def evaluate(self, network: torch.nn.Module, encoded: EncodedPanel) -> dict[str, float]:
         """MAE, RMSE, MASE, sMAPE and coverage."""
-        found = self.forecasts(network, encoded)
-        errors = self._season_errors(encoded)
-        scores = forecasting(found.truth, found.value, errors, found.lower, found.upper).scores()
-        total, error, count = 0.0, 0.0, 0
-        for start in range(0, len(encoded.origins), _SCORED_WINDOWS):
-            batch = _tensors(encoded.windows.cut(encoded.origins[start : start + _SCORED_WINDOWS])).to(_device(network))
-            total += self.loss(network, batch, None)[0].item() * batch.sequences
-            error += (network(batch.features, batch.past)[:, :, 0] - batch.future).abs().nanmean().item() * batch.sequences
-            count += batch.sequences
-        return {"loss": total / count, "scaled_mae": error / count, **scores}
+        parts, total, error = [], 0.0, 0.0
+        for windows, said in self._answers(network, encoded):
+            future = torch.from_numpy(windows.future.astype(np.float32))
+            total += _criterion(said, future).item() * len(future)
+            error += (said[:, :, 0] - future).abs().nanmean().item() * len(future)
+            parts.append(self._forecast(windows, said))
+        value, lower, upper = np.moveaxis(np.concatenate(parts), 2, 0)
+        truth, errors = encoded.windows.truth(encoded.origins), self._season_errors(encoded)
+        scores = forecasting(truth, value, errors, lower, upper).scores()
+        return {"loss": total / len(truth), "scaled_mae": error / len(truth), **scores}
 
     def _season_errors(self, encoded: EncodedPanel) -> NDArray[np.float64]:
         number = {name: index for index, name in enumerate(self.ids)}
@@ -312,17 +305,24 @@ class Forecast(Task):
         chosen: NDArray[np.float64] = errors[encoded.origins[:, 0]]
         return chosen
 
-    def forecasts(self, network: torch.nn.Module, encoded: EncodedPanel) -> Forecasts:
-        """From every origin, in the units of the data."""
-        device, parts = _device(network), []
+    def _answers(self, network: torch.nn.Module, encoded: EncodedPanel) -> Iterator[tuple[Windows, Tensor]]:
+        """Windows, and what the network says of them, scaled, ``[B, H, 3]``."""
+        device = next(network.parameters()).device
         for start in range(0, len(encoded.origins), _SCORED_WINDOWS):
             windows = encoded.windows.cut(encoded.origins[start : start + _SCORED_WINDOWS])
             batch = _tensors(windows).to(device)
-            said = network(batch.features, batch.past).double().cpu().numpy()
-            said[:, :, 1] = np.minimum(said[:, :, 1] - self.widen[0], said[:, :, 0])
-            said[:, :, 2] = np.maximum(said[:, :, 2] + self.widen[1], said[:, :, 0])
-            parts.append(self._in_units(said, windows.scale[:, :, None], windows.center[:, :, None]))
-        joined = np.concatenate(parts)
+            yield windows, network(batch.features, batch.past).cpu()
+
+    def _forecast(self, windows: Windows, said: Tensor) -> NDArray[np.float64]:
+        """Forecast, lower and upper end in the units of the data, ``[B, H, 3]``."""
+        ends = said.double().numpy()
+        ends[:, :, 1] = np.minimum(ends[:, :, 1] - self.widen[0], ends[:, :, 0])
+        ends[:, :, 2] = np.maximum(ends[:, :, 2] + self.widen[1], ends[:, :, 0])
+        return self._in_units(ends, windows.scale[:, :, None], windows.center[:, :, None])
+
+    def forecasts(self, network: torch.nn.Module, encoded: EncodedPanel) -> Forecasts:
+        """From every origin, in the units of the data."""
+        joined = np.concatenate([self._forecast(windows, said) for windows, said in self._answers(network, encoded)])
         truth = encoded.windows.truth(encoded.origins)
         return Forecasts(encoded.origins, joined[:, :, 0], joined[:, :, 1], joined[:, :, 2], truth)
 
@@ -367,10 +367,8 @@ class Forecast(Task):
         """
         self.widen = np.zeros_like(self.widen)
         beyond: list[list[NDArray[np.float64]]] = [[], []]
-        for start in range(0, len(valid.origins), _SCORED_WINDOWS):
-            windows = valid.windows.cut(valid.origins[start : start + _SCORED_WINDOWS])
-            batch = _tensors(windows).to(_device(network))
-            said = network(batch.features, batch.past).double().cpu().numpy()
+        for windows, answer in self._answers(network, valid):
+            said = answer.double().numpy()
             beyond[0].append(said[:, :, 1] - windows.future)
             beyond[1].append(windows.future - said[:, :, 2])
         tail = (1 - LEVEL) / 2
@@ -518,12 +516,19 @@ def _thinned(encoded: EncodedPanel, most: int) -> EncodedPanel:
     return EncodedPanel(encoded.windows, encoded.origins[rows])
 
 
+def _criterion(said: Tensor, future: Tensor) -> Tensor:
+    """Smooth absolute error of the forecast, and the pinball losses of both ends; what is missing counts for nothing."""
+    inside = ~torch.isnan(future)
+    truth = future[inside]
+    middle, lower, upper = (said[:, :, i][inside] for i in range(3))
+    tail = (1 - LEVEL) / 2
+    # The ends learn their distance only: they must not pull at the forecast.
+    low, high = middle.detach() - (middle - lower), middle.detach() + (upper - middle)
+    return nn.functional.smooth_l1_loss(middle, truth) + _pinball(truth - low, tail) + _pinball(truth - high, 1 - tail)
+
+
 def _pinball(error: Tensor, level: float) -> Tensor:
     return torch.maximum(level * error, (level - 1) * error).mean()
-
-
-def _device(network: torch.nn.Module) -> torch.device:
-    return next(network.parameters()).device
 
 
 def _mean_known(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
