@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -17,7 +18,7 @@ HERE = Path(__file__).parent
 
 def run(*arguments: str) -> None:
     """A `throughtime` command, shown and run."""
-    print(f"\n$ throughtime {' '.join(arguments)}", flush=True)
+    print(f"\n$ throughtime {shlex.join(arguments)}", flush=True)
     done = subprocess.run([sys.executable, "-m", "throughtime", *arguments], check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
