@@ -21,7 +21,7 @@ import throughtime as tt
 from throughtime.reference import Weights, forward
 
 EXAMPLES = 800
-"""So many that every corner is among them, however Hypothesis mixes them: it takes constants from all modules that are loaded."""
+"""So many that every corner is among them, however Hypothesis mixes them: it takes constants from loaded modules."""
 PROPERTY = settings(
     derandomize=True,  # the same examples on every run, and no database of failures
     database=None,
