@@ -18,6 +18,16 @@ from throughtime.tasks.baselines import Baseline
 State = Any
 """What a recurrent network carries from window to window: a tensor, a pair of them, or nothing."""
 
+COMMON: dict[str, Any] = {
+    "layers": 1,
+    "init": "orthogonal",
+    "optimizer": "AdamW",
+    "weight_decay": 0.01,
+    "schedule": "cosine",
+    "clip": 1.0,
+}
+"""Defaults of every task."""
+
 Table = dict[str, list[Any]]
 """Columns of one length, by name."""
 

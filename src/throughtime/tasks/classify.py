@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from throughtime.data.records import Sequences
-from throughtime.tasks.base import BaselineScore, Metric, Table, scored
+from throughtime.tasks.base import COMMON, BaselineScore, Metric, Table, scored
 from throughtime.tasks.baselines import classify
 from throughtime.tasks.inputs import EncodedInputs
 from throughtime.tasks.labelled import Labelled, LabelledTask, shown
@@ -43,17 +43,12 @@ class Classify(LabelledTask):
     def decide_defaults(self, train: Sequences, encoded: EncodedInputs) -> None:
         """A small bidirectional network, well regularised: labelled sequences are seldom many."""
         self.decide(
+            **COMMON,
             cell="gru",
             hidden=128,
-            layers=1,
             bidirectional=True,
             dropout=0.5,
-            init="orthogonal",
-            optimizer="AdamW",
             lr=2e-3,
-            weight_decay=0.01,
-            schedule="cosine",
-            clip=1.0,
             batch=32,
             epochs=int(np.clip(60_000 // max(len(train), 1), 6, 60)),
             patience=15,

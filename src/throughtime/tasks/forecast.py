@@ -19,7 +19,7 @@ from throughtime.data.split_panel import PanelPart
 from throughtime.data.times import show
 from throughtime.errors import DataError
 from throughtime.settings import ModelSettings
-from throughtime.tasks.base import BaselineScore, Batch, Feed, Metric, State, Table, Task, scored
+from throughtime.tasks.base import COMMON, BaselineScore, Batch, Feed, Metric, State, Table, Task, scored
 from throughtime.tasks.baselines import forecast
 from throughtime.tasks.linear import Linear, fit_linear
 from throughtime.tasks.metrics import forecasting
@@ -189,17 +189,12 @@ class Forecast(Task):
         self.linear = fit_linear(windows.past, windows.future, season)
         self.decide(
             task="forecast",
+            **COMMON,
             cell="gru",
             hidden=64,
-            layers=1,
             bidirectional=False,
             dropout=0.2,
-            init="orthogonal",
-            optimizer="AdamW",
             lr=1e-3,
-            weight_decay=0.01,
-            schedule="cosine",
-            clip=1.0,
             batch=64,
             epochs=int(np.clip(80_000 // len(encoded.origins), 10, 100)),
             patience=10,

@@ -16,7 +16,7 @@ from torch import Tensor
 from throughtime.data.batches import Ragged, in_order_of_length, shuffled_by_length
 from throughtime.data.records import Sequences, TextSlices
 from throughtime.errors import DataError
-from throughtime.tasks.base import BaselineScore, Batch, Feed, Metric, State, Table, Task, scored
+from throughtime.tasks.base import COMMON, BaselineScore, Batch, Feed, Metric, State, Table, Task, scored
 from throughtime.tasks.baselines import lm
 from throughtime.tasks.metrics import language
 from throughtime.tasks.networks import StepNetwork, Tokens
@@ -137,17 +137,12 @@ class LanguageModelling(Task):
         tokens = characters if self.settings.data.tokens == "char" else characters // 4
         long = characters / len(train) > 500
         self.decide(
+            **COMMON,
             cell="gru",
             hidden=384 if long and tokens > 500_000 else 256,
-            layers=1,
             bidirectional=False,
             dropout=0.2,
-            init="orthogonal",
-            optimizer="AdamW",
             lr=3e-3,
-            weight_decay=0.01,
-            schedule="cosine",
-            clip=1.0,
             batch=32 if long else 64,
             bptt=64,
             epochs=int(np.clip(6_000_000 // tokens, 2, 10)),

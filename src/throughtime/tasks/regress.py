@@ -13,7 +13,7 @@ from torch import Tensor
 
 from throughtime.data.batches import Ragged
 from throughtime.data.records import Sequences
-from throughtime.tasks.base import BaselineScore, Metric, Table, scored
+from throughtime.tasks.base import COMMON, BaselineScore, Metric, Table, scored
 from throughtime.tasks.baselines import regress
 from throughtime.tasks.inputs import EncodedInputs
 from throughtime.tasks.labelled import Labelled, LabelledTask, shown
@@ -49,17 +49,12 @@ class Regress(LabelledTask):
     def decide_defaults(self, train: Sequences, encoded: EncodedInputs) -> None:
         """As for classification."""
         self.decide(
+            **COMMON,
             cell="gru",
             hidden=128,
-            layers=1,
             bidirectional=True,
             dropout=0.2,
-            init="orthogonal",
-            optimizer="AdamW",
             lr=2e-3,
-            weight_decay=0.01,
-            schedule="cosine",
-            clip=1.0,
             batch=32,
             epochs=int(np.clip(60_000 // max(len(train), 1), 6, 60)),
             patience=15,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from throughtime.data.batches import Ragged
 from throughtime.data.records import Sequences
-from throughtime.tasks.base import BaselineScore, Metric, Table, scored
+from throughtime.tasks.base import COMMON, BaselineScore, Metric, Table, scored
 from throughtime.tasks.baselines import tag
 from throughtime.tasks.inputs import EncodedInputs, WordInputs
 from throughtime.tasks.labelled import Labelled, LabelledTask
@@ -54,17 +54,12 @@ class Tag(LabelledTask):
         """A bidirectional LSTM, as has long served for tagging."""
         steps = int(encoded.lengths.sum())
         self.decide(
+            **COMMON,
             cell="lstm",
             hidden=200,
-            layers=1,
             bidirectional=True,
             dropout=0.5,
-            init="orthogonal",
-            optimizer="AdamW",
             lr=3e-3,
-            weight_decay=0.01,
-            schedule="cosine",
-            clip=1.0,
             batch=32,
             epochs=int(np.clip(2_500_000 // max(steps, 1), 5, 60)),
             patience=8,
