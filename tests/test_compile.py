@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.export import Dim
 from torch.nn import Module, RNNBase
@@ -74,7 +74,7 @@ EVERY = [(variant, layout) for variant in VARIANTS for layout in LAYOUTS if fits
 
 @pytest.mark.parametrize(("variant", "layout"), EVERY, ids=str)
 def test_the_operator_passes_torchs_own_checks(variant: Variant, layout: str) -> None:
-    torch.library.opcheck(registered._layer, operands(variant, layout))
+    library.opcheck(registered._layer, operands(variant, layout))
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -82,7 +82,7 @@ def test_the_operator_in_float32_passes_them_too(keep: bool) -> None:
     given = operands(TIED[-1], "ragged", torch.float32, keep)
     if not keep:  # what keeps nothing cannot go back
         given = tuple(t.detach() if isinstance(t, Tensor) else t for t in given)
-    torch.library.opcheck(registered._layer, given)
+    library.opcheck(registered._layer, given)
 
 
 def test_going_back_where_nothing_was_kept_is_an_error() -> None:
@@ -116,7 +116,7 @@ ALL, SOME = (True,) * 8, (False, True) * 4
 def test_the_backward_operator_passes_torchs_own_checks(variant: Variant, layout: str) -> None:
     with torch.no_grad():
         given = backward_operands(variant, layout, ALL)
-        torch.library.opcheck(registered._layer_backward, given, test_utils=BACKWARD_CHECKS)
+        library.opcheck(registered._layer_backward, given, test_utils=BACKWARD_CHECKS)
 
 
 @pytest.mark.parametrize("wanted", [ALL, SOME], ids=["all", "some"])
@@ -124,7 +124,7 @@ def test_the_backward_operator_gives_the_same_whether_autograd_is_on_or_not(want
     given = backward_operands(TIED[-1], "ragged", wanted)
     with torch.no_grad():
         expected = torch.ops.throughtime.layer_backward(*given)
-        torch.library.opcheck(registered._layer_backward, given, test_utils=BACKWARD_CHECKS)
+        library.opcheck(registered._layer_backward, given, test_utils=BACKWARD_CHECKS)
     assert [bool(t.numel()) for t in expected] == given[-2]  # what is not wanted is empty
     assert_same_bits(torch.ops.throughtime.layer_backward(*given), expected)
 

@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from throughtime.cells import cell_of
 from throughtime.ops import native
@@ -27,7 +27,7 @@ _TENSOR_COUNT = 8
 _LAYOUT = "Tensor? lengths, str cell, bool packed, bool reverse"
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "throughtime::layer",
     mutates_args=(),
     schema=f"({_TENSORS}, {_LAYOUT}, bool keep, int tap, Tensor? reset=None, Tensor? recurrent_mask=None)"
@@ -65,7 +65,7 @@ def _(*arguments: Any) -> Outputs:
     )
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "throughtime::layer_backward",
     mutates_args=(),
     schema=f"({_TENSORS}, Tensor? grad_output, Tensor? grad_h_n, Tensor? grad_c_n, Tensor output, Tensor saved, "

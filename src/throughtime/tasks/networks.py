@@ -137,35 +137,8 @@ class Numbers(nn.Module):
         return x
 
 
-class StepNetwork(nn.Module):
-    """Something for every step: tags, numbers, or the next token.
-
-    Args:
-        settings: of the model.
-        inputs: :class:`Tokens`, :class:`Words` or :class:`Numbers`.
-        outputs: numbers per step that come out.
-        steps: see :func:`recurrent_part`.
-    """
-
-    def __init__(
-        self, settings: ModelSettings, inputs: Tokens | Words | Numbers, outputs: int, steps: int | None = None
-    ) -> None:
-        super().__init__()
-        assert settings.dropout is not None
-        self.inputs = inputs
-        self.dropout = nn.Dropout(settings.dropout)
-        self.rnn = recurrent_part(settings, inputs.width, steps=steps)
-        self.head = nn.Linear(self.rnn.hidden_size * (2 if self.rnn.bidirectional else 1), outputs)
-
-    def forward(self, x: Any, lengths: Tensor | None = None, state: State = None) -> tuple[Tensor, State]:
-        """[T, B] of inputs -> ``[T, B, outputs]`` and the state after each sequence's true end."""
-        embedded = self.dropout(self.inputs(x))
-        hidden, state = self.rnn(embedded, state, lengths=lengths)
-        return self.head(self.dropout(hidden)), state
-
-
-class SequenceNetwork(nn.Module):
-    """One answer for a sequence: from the mean and the largest of all outputs, and the last state of each direction.
+class Network(nn.Module):
+    """An input, recurrent layers, and a head; subclasses say what the head reads.
 
     Args:
         settings: of the model.
@@ -173,6 +146,9 @@ class SequenceNetwork(nn.Module):
         outputs: numbers that come out.
         steps: see :func:`recurrent_part`.
     """
+
+    summaries = 1
+    """How many vectors as wide as the recurrent output the head reads."""
 
     def __init__(
         self, settings: ModelSettings, inputs: Tokens | Words | Numbers, outputs: int, steps: int | None = None
@@ -183,7 +159,23 @@ class SequenceNetwork(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.rnn = recurrent_part(settings, inputs.width, steps=steps)
         width = self.rnn.hidden_size * (2 if self.rnn.bidirectional else 1)
-        self.head = nn.Linear(3 * width, outputs)
+        self.head = nn.Linear(self.summaries * width, outputs)
+
+
+class StepNetwork(Network):
+    """Something for every step: tags, numbers, or the next token."""
+
+    def forward(self, x: Any, lengths: Tensor | None = None, state: State = None) -> tuple[Tensor, State]:
+        """[T, B] of inputs -> ``[T, B, outputs]`` and the state after each sequence's true end."""
+        embedded = self.dropout(self.inputs(x))
+        hidden, state = self.rnn(embedded, state, lengths=lengths)
+        return self.head(self.dropout(hidden)), state
+
+
+class SequenceNetwork(Network):
+    """One answer for a sequence: from the mean and the largest of all outputs, and the last state of each direction."""
+
+    summaries = 3
 
     def forward(self, x: Any, lengths: Tensor) -> Tensor:
         """[T, B] of inputs -> ``[B, outputs]``."""
