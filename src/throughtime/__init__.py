@@ -33,10 +33,12 @@ if TYPE_CHECKING:
         set_instruction_set as set_instruction_set,
         set_num_threads as set_num_threads,
     )
+    from throughtime.textbook import explain as explain
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "explain": "throughtime.textbook",
     "nn": "throughtime.nn",
     "flow": "throughtime.flow",
     "SequenceClassifier": "throughtime.estimators",

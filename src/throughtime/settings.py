@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -201,6 +201,24 @@ def seconds(text: str | float) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
+def one_of(name: str, value: str, known: Sequence[str]) -> str:
+    """The value, if it is one of those known.
+
+    Raises:
+        SettingsError: it is not; the nearest is suggested.
+
+    Example:
+        >>> one_of("cell", "ltsm", ("rnn", "gru", "lstm"))
+        Traceback (most recent call last):
+            ...
+        throughtime.errors.SettingsError: cell is 'ltsm', expected rnn or gru or lstm; did you mean lstm?
+    """
+    if value in known:
+        return value
+    near = get_close_matches(value, known, 1)
+    raise SettingsError(f"{name} is {value!r}, expected {' or '.join(known)}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
 def _key(name: str) -> str:
     return name.replace("-", "_")
 
@@ -225,13 +243,7 @@ def _checked(name: str, value: Any) -> Any:
         return tuple(str(n).strip() for n in names if str(n).strip())
     (hint,) = options
     if typing.get_origin(hint) is Literal:
-        known = [str(option) for option in typing.get_args(hint)]
-        if str(value) not in known:
-            near = get_close_matches(str(value), known, 1)
-            raise SettingsError(
-                f"{name} is {value!r}, expected {' or '.join(known)}" + (f"; did you mean {near[0]}?" if near else "")
-            )
-        return str(value)
+        return one_of(name, str(value), [str(option) for option in typing.get_args(hint)])
     try:
         if name in DURATIONS:
             result: Any = seconds(value)

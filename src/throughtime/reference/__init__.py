@@ -6,9 +6,28 @@ intermediate value of a pass is a named, public array. One layer in one directio
 Shapes: T steps, B batch, I inputs, H hidden, P projected (= H without a projection), G gates.
 """
 
+from throughtime.reference._activations import Array as Array
 from throughtime.reference._backward import Backward as Backward, backward as backward
 from throughtime.reference._forward import Forward as Forward, forward as forward
+from throughtime.reference._pointwise import (
+    POINTWISE as POINTWISE,
+    Gates as Gates,
+    Moment as Moment,
+    split_gates as split_gates,
+)
 from throughtime.reference._probe import probe as probe
 from throughtime.reference._weights import Weights as Weights
 
-__all__ = ["Backward", "Forward", "Weights", "backward", "forward", "probe"]
+__all__ = [
+    "POINTWISE",
+    "Array",
+    "Backward",
+    "Forward",
+    "Gates",
+    "Moment",
+    "Weights",
+    "backward",
+    "forward",
+    "probe",
+    "split_gates",
+]
