@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from throughtime.cli import main
 from throughtime.cli.options import settings_of
 from throughtime.cli.tables import result_lines
 from throughtime.errors import SettingsError
+from throughtime.report.formats import plain
 from throughtime.settings import SECTIONS, Settings
 from throughtime.store import RunDirectory
 
@@ -255,12 +259,49 @@ def test_the_data_is_not_written_over(data: Path, runs: dict[str, Path], capsys:
 def test_evaluate_prints_what_the_task_is_judged_by_first(
     data: Path, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, _ = call(capsys, "evaluate", runs["reviews.csv"], data / "reviews.csv")
-    assert status == 0
-    name, value = out.splitlines()[0].split()
+    lines = (data / "reviews.csv").read_text().splitlines()
+    Path("new.csv").write_text("\n".join([lines[0], *(line.replace("film", "movie") for line in lines[1:21])]))
+    status, out, err = call(capsys, "evaluate", runs["reviews.csv"], "new.csv", "--out", "scores.csv")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "scored 20 sequences"
+    name, value = out.splitlines()[1].split()
     assert name == "accuracy"
     assert 0 <= float(value) <= 1
-    assert "log loss" in out or "loss" in out
+    names = [line.rsplit(maxsplit=1)[0].strip() for line in out.splitlines()[1:]]
+    assert names == ["accuracy", "macro F1", "log loss"], "what serves training is left out"
+    table = pl.read_csv("scores.csv")
+    assert dict(zip(table["score"], table["value"], strict=True))["accuracy"] == pytest.approx(float(value), abs=1e-4)
+
+
+def test_evaluate_says_where_the_data_was_trained_on(
+    data: Path, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(data / "reviews.csv", "copy.csv")
+    status, out, err = call(capsys, "evaluate", runs["reviews.csv"], "copy.csv")
+    assert status == 0
+    assert out.startswith("scored 80 sequences\n")
+    assert "copy.csv is what the model was fitted to: 64 sequences of it were trained on, which flatters the scores" in err
+    assert f"those of the test part alone are in {runs['reviews.csv'] / 'result.json'}" in err
+
+
+def test_evaluate_scores_what_a_forecast_did_not_see(
+    data: Path, runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, lines = runs["sales.csv"], (data / "sales.csv").read_text().splitlines()
+    result = RunDirectory(run).result()
+    assert result is not None
+    status, out, err = call(capsys, "evaluate", run, data / "sales.csv")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "scored 6 windows of 1 series after 2006-04, which the fit did not see"
+    assert out.splitlines()[1].split() == ["MASE", plain(result["scores"]["test"]["mase"])]
+    Path("known.csv").write_text("\n".join(lines[:70]) + "\n")
+    status, out, _ = call(capsys, "evaluate", run, "known.csv")
+    assert (status, out.splitlines()[0]) == (0, "scored 55 windows of 1 series, all of which the fit saw")
+    assert "coverage" not in out
+    Path("after.csv").write_text("\n".join([lines[0], *lines[-6:]]) + "\n")
+    status, out, err = call(capsys, "evaluate", run, "after.csv")
+    assert (status, out) == (1, "")
+    assert "has 6 values that the fit did not see, after 0 others; to score a forecast takes 3 of them, after 12 values" in err
 
 
 def test_generated_text_is_printed_as_it_is_made(
@@ -279,8 +320,20 @@ def test_generated_text_is_printed_as_it_is_made(
     status, _, _ = call(capsys, "generate", runs["names.txt"], "--prompt", "abé", "--length", "40", "--seed", "1")
     assert status == 0
     assert len(seen) > 20
-    assert seen[0][1] == "abé" + seen[0][0]
-    assert all(piece == printed for piece, printed in seen[1:])
+    assert seen[0][0] == "abé"
+    assert all(piece == printed for piece, printed in seen)
+
+
+def test_every_line_that_is_generated_begins_with_the_prompt(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, "generate", runs["names.txt"], "--prompt", "ab", "--length", "300")
+    assert (status, err) == (0, "")
+    assert len(out.splitlines()) > 2
+    assert all(line.startswith("ab") for line in out.splitlines())
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # as outside of tests
+        status, _, err = call(capsys, "generate", runs["names.txt"], "--prompt", "Qaß", "--length", "5")
+    assert status == 0
+    assert err == "warning: the model does not know 'Q', 'ß' of the prompt: such characters were not in its training text\n"
 
 
 def test_generate_is_the_same_for_a_seed(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,8 +352,51 @@ def test_forecast_with_what_is_known_in_advance(runs: dict[str, Path], capsys: p
     Path("ahead.csv").write_text("month,promo\n2007-01,0\n2007-02,1\n2007-03,2\n")
     assert call(capsys, "forecast", runs["sales.csv"], "--future", "ahead.csv", "--out", "next.jsonl")[:2] == (0, "")
     rows = [json.loads(line) for line in Path("next.jsonl").read_text().splitlines()]
-    assert [row["time"][:7] for row in rows] == ["2007-01", "2007-02", "2007-03"]
+    assert [row["time"] for row in rows] == ["2007-01", "2007-02", "2007-03"]
+    assert all(len(f"{row[name]:.20g}".replace(".", "")) >= 9 >= len(str(row[name]).replace(".", "").lstrip("0-"))
+               for row in rows for name in ("forecast", "lower", "upper")), "no more digits than there are"  # fmt: skip
     assert call(capsys, "forecast", runs["names.txt"])[0] == 2
+
+
+def test_forecast_goes_on_after_the_files_of_all_parts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (data / "sales.csv").read_text().splitlines()
+    for name, some in (("train", lines[1:60]), ("valid", lines[60:72]), ("test", lines[72:])):
+        Path(f"{name}.csv").write_text("\n".join([lines[0], *some]) + "\n")
+    flags = ("--target", "units", "--horizon", "3", "--window", "12", "--no-baselines")
+    status, out, _ = call(
+        capsys, "fit", "train.csv", "--valid", "valid.csv", "--test", "test.csv", *flags, *SMALL, "--out", "three"
+    )
+    assert status == 0
+    evaluations = [line for line in out.splitlines() if line.startswith("epoch ")]
+    assert evaluations
+    assert all(re.search(r"valid MAE of scaled values [\d.]+, MASE [\d.]+", line) for line in evaluations), evaluations
+    status, out, err = call(capsys, "forecast", "three")
+    assert (status, err) == (0, "")
+    assert [line.split(",")[1] for line in out.splitlines()[1:]] == ["2007-01", "2007-02", "2007-03"]
+    Path("test.csv").write_text("\n".join([lines[0], *lines[72:], "2007-01,200,1"]) + "\n")
+    assert call(capsys, "forecast", "three")[1].splitlines()[1].split(",")[1] == "2007-02", "what was added since is used"
+    model: Any = throughtime.load("three")
+    assert model.predict()["time"].to_list() == ["2007-02", "2007-03", "2007-04"]
+
+
+def test_a_run_that_was_fitted_in_python_holds_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    throughtime.Forecaster(horizon=2, season=4, hidden=4, epochs=1).fit([float(n % 4) for n in range(60)]).save("saved")
+    status, out, err = call(capsys, "forecast", "saved")
+    assert (status, out) == (1, "")
+    assert err == "error: saved was fitted in Python and holds no data; `throughtime predict saved DATA` takes some\n"
+
+
+def test_tagged_words_are_evaluated_in_other_columns_too(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [("the", "DET"), ("cat", "NOUN"), ("runs", "VERB"), ("dog", "NOUN")]
+    sentences = [[words[0], words[1 + 2 * (n % 2)], words[2], (f"w{n}", "NOUN")] for n in range(40)]
+    Path("train.tsv").write_text("\n\n".join("\n".join("\t".join(pair) for pair in one) for one in sentences) + "\n\n")
+    rows = [[f"{i}\t{w}\t_\t{t}\t_\t_\t_\t_\t_\t_" for i, (w, t) in enumerate(one, 1)] for one in sentences[:9]]
+    Path("test.conllu").write_text("\n\n".join("\n".join(one) for one in rows) + "\n\n")
+    assert call(capsys, "fit", "train.tsv", "--no-baselines", *SMALL, "--out", "tagger")[0] == 0
+    status, out, err = call(capsys, "evaluate", "tagger", "test.conllu")
+    assert status == 0, err
+    assert out.splitlines()[0] == "scored 9 sequences"
+    assert out.splitlines()[1].startswith("accuracy")
 
 
 def test_report_is_written_again(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,7 +465,7 @@ def test_before_training_it_stops_at_once(
 def test_the_table_drops_columns_before_it_is_too_wide() -> None:
     scores = {"loss": 0.1, "accuracy": 0.5, "macro_f1": 0.25, "log_loss": 1.0}
     result = {
-        "metric": {"name": "accuracy", "label": "steps right", "higher_is_better": True},
+        "metric": {"name": "accuracy", "label": "accuracy", "higher_is_better": True},
         "scored_on": "test",
         "scores": {"test": scores},
         "model": {"parameters": 1234},
@@ -385,7 +481,7 @@ def test_the_table_drops_columns_before_it_is_too_wide() -> None:
     for width in range(25, 80, 5):
         lines = result_lines(result, width)
         assert max(map(len, lines)) <= width
-        assert "steps right" in lines[0]
+        assert "accuracy" in lines[0]
 
 
 def test_output_that_nobody_reads_to_the_end(data: Path, runs: dict[str, Path]) -> None:

@@ -32,7 +32,7 @@ def test_npz_of_equal_lengths(tmp_path: Path) -> None:
     assert dataset.task == "classify"
     assert lists(content.inputs) == CUBE.tolist()
     assert content.targets == ["a", "b", "a"]
-    assert content.inputs[0].dtype == np.float32
+    assert content.inputs[0].dtype == np.float64
     assert content.origins[2] == "toy.npz X[2]"
     assert dataset.resolved == {"task": "classify", "target": "y"}
     assert "3 of 4 steps, 2 features" in dataset.sentence
@@ -217,3 +217,9 @@ def test_what_does_not_fit(X: Any, y: Any, message: str) -> None:
 def test_groups_must_fit() -> None:
     with pytest.raises(DataError, match="groups holds 1 values for 2 sequences"):
         sequences_of([[1], [2]], groups=["a"])
+
+
+def test_whole_numbers_that_doubles_cannot_hold_are_refused() -> None:
+    X = np.full((4, 3), 10**18) + np.arange(3)
+    with pytest.raises(DataError, match=r"X\[0\] holds whole numbers beyond 2\^53.*take an offset off"):
+        sequences_of(X, ["a", "b"] * 2)

@@ -3,6 +3,7 @@ named."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 
 from throughtime.data.long import read_long
 from throughtime.data.records import Dataset
+from throughtime.data.tables import read_table
 from throughtime.errors import DataError
 from throughtime.settings import Settings
+from throughtime.transforms import Scaler
 
 HERE = Path("moves.csv")
 
@@ -48,7 +51,7 @@ def test_classes() -> None:
     assert content.targets == ["a", "b", "a"]
     assert content.features == ("x", "n")
     assert [one.tolist() for one in content.inputs] == [[[0, 5], [1, 4], [2, 3]], [[3, 2], [4, 1]], [[5, 0]]]
-    assert content.inputs[0].dtype == np.float32
+    assert content.inputs[0].dtype == np.float64
     assert content.origins[1] == "moves.csv id v"
     assert content.target_name == "label"
     assert dataset.resolved == {"task": "classify", "id": "id", "time": "step", "target": "label", "features": ("x", "n")}
@@ -164,3 +167,45 @@ def test_broken_tables(columns: dict[str, Any], settings: dict[str, str], messag
 def test_rows_of_parquet_count_from_one() -> None:
     with pytest.raises(DataError, match=r"moves.parquet: row 2, column 'x'"):
         read_long(pl.DataFrame(table(x=[0.0, None, 2, 3, 4, 5])), Path("moves.parquet"), Settings(), True)
+
+
+def file(path: Path, rows: Iterable[tuple[object, int, object]]) -> Dataset:
+    """A file of sequences of four steps, read."""
+    path.write_text("id,step,x,label\n" + "".join(f"{name},{step},{step},{label}\n" for name, step, label in rows))
+    return read_table(path, Settings())
+
+
+@pytest.mark.parametrize("names", [("01", "1"), ("007", "7"), ("1e3", "1000"), (f"{10**40}", f"{10**40 + 1}"), ("1.0", "1")])
+def test_names_that_look_like_numbers_are_those_of_the_file(names: tuple[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "moves.csv"
+    content = file(path, [(name, step, "ab"[name == names[0]]) for name in names for step in range(4)]).content
+    assert [origin.split(" id ")[1] for origin in content.origins] == list(names)
+    content = file(path, [(row, step, names[row % 2]) for row in range(6) for step in range(4)]).content
+    assert content.targets == [*names] * 3
+    content = file(path, [(row, step, names[step % 2]) for row in range(6) for step in range(4)]).content
+    assert content.targets == [[*names] * 2] * 6
+    path.write_text("unique_id,ds,y\n" + "".join(f"{name},2020-01-{day:02},{day}\n" for name in names for day in range(1, 20)))
+    assert [series.id for series in read_table(path, Settings()).content.series] == list(names)
+
+
+def test_labels_of_which_most_are_numbers(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"row 10, column 'label': 'x' is not a number .*give --task classify"):
+        file(tmp_path / "moves.csv", [(row, step, "12x"[row]) for row in range(3) for step in range(4)])
+
+
+def test_a_class_has_one_name_whatever_the_others_are() -> None:
+    columns = {"id": ["u", "u", "v", "v"], "x": [0, 1, 2, 3]}
+    assert read({**columns, "label": [0.5, 0.5, 1.0, 1.0]}, task="classify").content.targets == ["0.5", "1"]
+    assert read({**columns, "label": [1.0, 1.0, 2.0, 2.0]}, task="classify").content.targets == ["1", "2"]
+
+
+def test_a_small_change_at_a_high_level_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "moves.csv"
+    path.write_text(
+        "id,x,label\n" + "".join(f"{row},{10**9 + 2 * (row % 2) + step},{row % 2}\n" for row in range(6) for step in (0, 1))
+    )
+    content = read_table(path, Settings()).content
+    scaled = Scaler.fit(content.inputs, content.features).transform(content.inputs[1])
+    assert np.allclose(np.diff(scaled, axis=0), 1 / np.sqrt(1.25))
+    with pytest.raises(DataError, match=r"x, step 1: is 3e\+45, too far from the numbers of the training part"):
+        Scaler.fit(content.inputs, content.features).transform([[3e45]])

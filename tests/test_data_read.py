@@ -1,6 +1,10 @@
 """Tables, and the choice of a reader: what is understood, and that every broken file gives one clear line."""
 
+import csv
+import io
 import json
+import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +12,7 @@ import polars as pl
 import pytest
 
 from throughtime.data import Dataset, Panel, Sequences, read
+from throughtime.data.tablefile import ROW, open_table
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
@@ -107,7 +112,7 @@ class TestTextTables:
         found = load(put(tmp_path, "x.csv", "text,label\none two three,a\n,b\none two three,a\n  ,c\n"))
         assert list(sequences(found).inputs)[1] == ""
         assert found.warnings[0] == "rows without text in `text`: 2 of 4; they are sequences of length 0"
-        assert found.warnings[1] == "repeated rows: 1 of 4; they are kept, and stay in one part"
+        assert found.warnings[1] == f"{found.files[0].name}: repeated rows: 1 of 4; they are kept, and stay in one part"
 
     @pytest.mark.parametrize(
         ("labels", "task"),
@@ -246,7 +251,7 @@ BROKEN = {
         "x.csv",
         "text,label,s\na b c,x,train\nd e f,y,trian\n",
         {"split_column": "s"},
-        "FILE: row 3, column 's': 'trian', expected train",
+        "FILE: row 3, column 's': 'trian' is no part of a split; expected train",
     ),
     "blank part": (
         "x.csv",
@@ -324,10 +329,10 @@ class TestPlaces:
         put(tmp_path, "a-train.csv", REVIEWS)
         assert load(tmp_path).warnings == [f"{tmp_path} is a folder; a-train.csv in it is read"]
         put(tmp_path, "a-test.csv", REVIEWS)
-        assert "give one of them and its parts: a-train.csv --test a-test.csv" in refusal(tmp_path)
+        assert "to fit: FILE/a-train.csv --test FILE/a-test.csv" in refusal(tmp_path)
         put(tmp_path, "b.csv", REVIEWS)
         put(tmp_path, "b-train.csv", REVIEWS)
-        assert "give one of them: a-test.csv, a-train.csv, b-train.csv, b.csv" in refusal(tmp_path)
+        assert "give one of them: FILE/a-test.csv, FILE/a-train.csv, FILE/b-train.csv, FILE/b.csv" in refusal(tmp_path)
         put(tmp_path / "other", "x.bin", b"\0")
         assert "holds no file of a known form" in refusal(tmp_path / "other")
 
@@ -407,3 +412,40 @@ def test_real_digits_have_their_columns():
     found = load(path)
     assert found.resolved == {"task": "classify", "path": "path", "target": "digit", "split_column": "split"}
     assert sequences(found).parts.count("test") == 300
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_quotes_are_read_as_the_standard_library_does(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regular or not, in blocks of any size; what the standard library refuses is refused."""
+    chance, taken, refused, regular = random.Random(seed), 0, 0, 0
+    monkeypatch.setattr("throughtime.data.files.BLOCK", 7)
+
+    def cell() -> str:
+        text = "".join(chance.choices('ab ",\né', k=chance.choice([1, 2, 4, 8])))
+        form = chance.random()
+        if form < 0.5:
+            return '"' + text.replace('"', '""') + '"'
+        return (
+            chance.choice([text, 'a"b'])
+            if form < 0.52
+            else chance.choice("abé") + text.replace('"', "").replace(",", "").replace("\n", "")
+        )
+
+    for number in range(60):
+        rows = [",".join(cell() for _ in range(3)) for _ in range(chance.choice([1, 5, 40]))]
+        content = "\n".join(["one,two,three", *rows]) + "\n" * chance.randint(0, 1)
+        path = put(tmp_path, f"{number}.csv", "\ufeff" * chance.randint(0, 1) + content)
+        try:
+            expected = [row for row in csv.reader(io.StringIO(content, newline=""), strict=True) if row][1:]
+            assert all(len(row) == 3 for row in expected)
+        except (csv.Error, AssertionError):
+            with pytest.raises(DataError):
+                open_table(path).cells(["one", "two", "three"])
+            refused += 1
+            continue
+        table = open_table(path)
+        found = table.cells(["one", "two", "three"]).drop(ROW).rows()
+        assert found == [tuple(text or None for text in row) for row in expected]
+        assert table.irregular is ('"' in re.sub(r'(?:(?<=[,\n])|^)"(?:[^"]|"")*"(?=[,\n]|$)', "", content))
+        taken, regular = taken + 1, regular + (not table.irregular)
+    assert min(taken, taken - regular, refused, regular) >= 2

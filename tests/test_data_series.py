@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from throughtime.data.frequency import at, infer, positions
 from throughtime.data.records import Panel
 from throughtime.data.series import future_rows, looks_like_series, read_series
-from throughtime.data.times import times_of
+from throughtime.data.times import calendar_times, form_of, times_of, written
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
@@ -71,10 +71,10 @@ def test_real_files(
     assert {len(one) for one in content.series} == {steps}
     assert (str(content.frequency), content.frequency.season) == (frequency, season)
     assert content.series[0].times[0] == np.datetime64(first)
-    assert np.isfinite(content.series[0].values).all()
+    assert np.isfinite(content.series[0].values).all() is np.bool_("missing" not in settings)
     again = read_series(frame, path, Settings.of({**settings, **dataset.resolved}))
     assert again.resolved == {}
-    assert np.array_equal(again.content.series[0].values, content.series[0].values)
+    assert np.array_equal(again.content.series[0].values, content.series[0].values, equal_nan=True)
 
 
 def test_real_file_with_doubles_is_refused() -> None:
@@ -225,14 +225,78 @@ def test_gaps_and_blanks() -> None:
     assert "4 steps are missing in 2 gaps" in message
     assert "--missing" in message
     values[2] = None
-    dataset = read({"ds": times, "y": values}, missing="interpolate")
-    filled = dataset.content.series[0].values
-    assert len(filled) == 24
-    assert filled[2] == 2
-    assert filled[4:9] == pytest.approx([4, 4.25, 4.5, 4.75, 5])
-    assert dataset.warnings == ["4 missing steps in 2 gaps were interpolated", "1 missing value was interpolated"]
-    masked = panel({"ds": times, "y": values}, missing="mask").series[0].values
-    assert np.flatnonzero(np.isnan(masked)).tolist() == [2, 5, 6, 7, 13]
+    for policy in ("interpolate", "mask"):
+        dataset = read({"ds": times, "y": values}, missing=policy)
+        found = dataset.content.series[0].values
+        assert len(found) == 24
+        assert np.flatnonzero(np.isnan(found)).tolist() == [2, 5, 6, 7, 13], "what is not known is not made up"
+        assert found[4:9:4].tolist() == [4, 5]
+        assert dataset.warnings[0].startswith("4 missing steps in 2 gaps were ")
+        assert dataset.warnings[1].startswith("1 missing value was ")
+        assert ("none is scored" in dataset.warnings[1]) is (policy == "interpolate")
+
+
+def test_missing_covariates_are_filled_by_what_was_known() -> None:
+    rain: list[float | None] = [None, *np.arange(1.0, 20)]
+    sale = list(rain)
+    rain[5:8] = sale[5:8] = [None] * 3
+    frame = {"ds": hourly(20), "y": np.arange(20.0), "rain": rain, "sale": sale}
+    with pytest.raises(DataError, match="row 2, column 'rain': the number is missing, and so are 7 more"):
+        read(frame, past="rain", future="sale")
+    for policy in ("interpolate", "mask"):
+        dataset = read(frame, past="rain", future="sale", missing=policy)
+        one = dataset.content.series[0]
+        assert one.past[1:, 0].tolist() == [1, 2, 3, 4, 4, 4, 4, *range(8, 20)], "nothing of what comes after"
+        assert np.isnan(one.past[0, 0])
+        assert one.future[:, 0].tolist() == [1, *range(1, 20)], "known in advance: on the line"
+        assert "8 missing values of covariates filled in: --past as the one before" in dataset.warnings[0]
+
+
+def test_series_that_go_on_may_be_short() -> None:
+    frame = {"ds": hourly(2), "y": [1.0, 2.0]}
+    assert "series 'y' has 2 values, expected 10 at least" in refused(frame)
+    known = infer(times_of(pl.Series(hourly(30)), HERE))
+    for role in ("part", "new"):
+        for count in (1, 2):
+            few = pl.DataFrame(frame).head(count)
+            found = read_series(few, HERE, Settings(), role=role, frequency=known).content
+            assert isinstance(found, Panel)
+            assert (len(found.series[0]), str(found.frequency)) == (count, "every hour")
+    gap = pl.DataFrame({"ds": [hourly(3)[0], hourly(3)[2]], "y": [1.0, 2.0]})
+    with pytest.raises(DataError, match="step after 2024-01-01 is missing, where the steps go on every hour"):
+        read_series(gap, HERE, Settings(), role="part", frequency=known)
+    days = pl.DataFrame({"ds": [f"2024-01-{day:02}" for day in range(1, 13)], "y": np.arange(12.0)})
+    with pytest.raises(DataError, match="has a step every day, but the series that the model is fitted on every hour"):
+        read_series(days, HERE, Settings(), role="new", frequency=known)
+
+
+@pytest.mark.parametrize(
+    ("columns", "form", "last"),
+    [
+        ({"ds": [2007, 2008]}, "year", 2008),
+        ({"ds": ["2007", "2008"]}, "year", 2008),
+        ({"ds": ["1949-01", "1949-02"]}, "month", "1949-02"),
+        ({"ds": [194901, 194902]}, "month", "1949-02"),
+        ({"ds": ["1959Q1", "1959Q2"]}, "quarter", "1959Q2"),
+        ({"year": [1959.0, 1959.0], "quarter": [1.0, 2.0]}, "quarter", "1959Q2"),
+        ({"year": [1959, 1959], "month": [1, 2]}, "month", "1959-02"),
+        ({"ds": ["2024-01-31", "2024-02-29"]}, "day", date(2024, 2, 29)),
+        ({"ds": ["31.01.2024", "29.02.2024"]}, "day", date(2024, 2, 29)),
+        ({"ds": [20240131, 20240229]}, "day", date(2024, 2, 29)),
+        ({"ds": [date(2024, 1, 31), date(2024, 2, 29)]}, "day", date(2024, 2, 29)),
+        ({"ds": ["2024-01-31 23:00", "2024-02-01 00:00"]}, "second", datetime(2024, 2, 1)),
+        ({"ds": [datetime(2024, 1, 31), datetime(2024, 2, 1)]}, "second", datetime(2024, 2, 1)),
+        ({"ds": [0, 5]}, "step", 5),
+        ({"step": [2007, 2008]}, "step", 2008),
+    ],
+)
+def test_times_come_back_as_they_were_written(columns: dict[str, Any], form: str, last: Any) -> None:
+    series = [pl.Series(name, cells) for name, cells in columns.items()]
+    times = calendar_times(*series, HERE) if len(series) > 1 else times_of(*series, HERE)
+    assert form_of(series) == form
+    found = written(times, form)
+    assert (found[-1], type(found[-1])) == (last, type(last))
+    assert len({type(time) for time in found}) == 1
 
 
 @pytest.mark.parametrize(("cell", "what"), [(None, "missing"), ("NaN", "missing"), ("n/a", "missing"), ("inf", "infinite")])

@@ -33,7 +33,7 @@ class TestPlainText:
         assert content.targets is None
         assert content.origin(3) == "names.txt line 4"
         assert found.resolved == {"task": "lm", "documents": "line"}
-        assert found.warnings == ["repeated lines: 1 of 4; they are kept, and stay in one part"]
+        assert found.warnings == ["names.txt: repeated lines: 1 of 4; they are kept, and stay in one part"]
         assert found.sentence == (
             "learn to write like 4 lines of names.txt (17 bytes), each line a document; overrule with --task, --documents"
         )
@@ -156,7 +156,7 @@ class TestClasses:
         assert found.resolved == {"task": "classify"}
         assert found.warnings == [
             "files without text: 1 of 4; they are sequences of length 0",
-            "repeated texts: 1 of 4; they are kept, and stay in one part",
+            f"{found.files[0].parents[1].name}: repeated texts: 1 of 4; they are kept, and stay in one part",
         ]
         assert "(2 classes), 4 files" in found.sentence
 

@@ -47,9 +47,10 @@ def test_forecasts_of_tables_come_back_as_tables(tmp_path: Path) -> None:
     ahead = pl.DataFrame({"unique_id": [7] * 4 + [12] * 4, "ds": months(4, "2006-01") * 2, "promo": [1] * 8})
     said = model.predict(future=ahead)
     assert isinstance(said, pl.DataFrame)
-    assert said.columns == ["series", "time", "forecast", "lower", "upper"]
-    assert said["series"].to_list() == [7] * 4 + [12] * 4
-    assert said["time"].cast(pl.Date).to_list() == months(4, "2006-01") * 2
+    assert said.columns == ["unique_id", "ds", "forecast", "lower", "upper"]
+    assert said["unique_id"].to_list() == [7] * 4 + [12] * 4
+    assert said["ds"].to_list() == months(4, "2006-01") * 2
+    assert said.schema["ds"] == SALES.schema["ds"]
     with pytest.raises(DataError, match=r"promo are known 0 steps ahead, 4 are forecast; give them with future=\.\.\."):
         model.predict()
     assert pickle.loads(pickle.dumps(model)).predict(future=ahead).equals(said)
@@ -80,8 +81,8 @@ def test_forecasts_of_pandas_tables() -> None:
         }
         said = Forecaster(horizon=4, **QUICK).fit(pandas.DataFrame(columns)).predict()
         assert isinstance(said, pandas.DataFrame)
-        assert said["series"].tolist() == ["a"] * 4 + ["b"] * 4
-        assert said["time"].iloc[0] == pandas.Timestamp("2006-01-01")
+        assert said["unique_id"].tolist() == ["a"] * 4 + ["b"] * 4
+        assert said["ds"].iloc[0] == pandas.Timestamp("2006-01-01")
     nameless = pandas.DataFrame({**columns, "unique_id": [None, *columns["unique_id"][1:]]})
     with pytest.raises(DataError, match="column 'unique_id': blank"):
         Forecaster(**QUICK).fit(nameless)
@@ -106,6 +107,7 @@ def test_bad_series_are_named(X: Any, message: str) -> None:
 
 def test_a_filled_gap_is_told() -> None:
     model = Forecaster(missing="interpolate", horizon=3, **QUICK).fit([*WAVE[:20], np.nan, *WAVE[:20]])
-    assert model.warnings_ == ["1 missing value was interpolated"]
+    (warning,) = model.warnings_
+    assert warning.startswith("1 missing value was interpolated")
     with pytest.raises(DataError, match="expected more than 16 to score a forecast"):
         Forecaster(horizon=15, **QUICK).fit(WAVE).score(WAVE[:12])

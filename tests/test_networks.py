@@ -214,7 +214,7 @@ def test_what_was_fitted_comes_back(kind: type, part: Sequences, settings: dict[
 
 def test_other_features_are_named() -> None:
     inputs = NumericInputs.fit(Sequences("numeric", [np.ones((3, 2))], features=("a", "b")), Settings())
-    with pytest.raises(DataError, match=r"features are b, a.*fitted on a, b.*same order"):
+    with pytest.raises(DataError, match=r"features are b, a.*fitted on a, b.*that order"):
         inputs.encode(Sequences("numeric", [np.ones((3, 2))], features=("b", "a")))
 
 

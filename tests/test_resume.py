@@ -327,6 +327,28 @@ def test_killed_in_the_middle_of_an_epoch_with_a_state_carried(workshop: Worksho
     assert ended(job.out) == whole.ended
 
 
+def test_two_processes_at_once(workshop: Workshop) -> None:
+    """The second one is sent away with one line, and the first does not notice."""
+    runs, whole = workshop("lm")
+    job = runs.job()
+    first = start(job)
+    until = time.monotonic() + PATIENCE
+    while not updates(job):
+        assert time.monotonic() < until
+        time.sleep(0.0002)
+    os.kill(first.pid, signal.SIGSTOP)  # type: ignore[arg-type]
+    second = dataclasses.replace(job, source=None, trace=job.trace.with_suffix(".second"))
+    try:
+        assert run(second) == 1
+    finally:
+        os.kill(first.pid, signal.SIGCONT)  # type: ignore[arg-type]
+    (error,) = told(second, "failed")
+    assert error.startswith(f"RunError {job.out} is being trained by another process; ")
+    assert not updates(second)
+    assert end_of(first) == 0
+    assert ended(job.out) == whole.ended
+
+
 def test_killed_between_training_and_result(workshop: Workshop) -> None:
     runs, whole = workshop("lm")
     job = runs.job()

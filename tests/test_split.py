@@ -281,8 +281,9 @@ def test_few_documents_give_their_ends() -> None:
     assert [list(side.inputs) for side in sides(parts)] == [["a" * 80, "b" * 40], ["a" * 10, "b" * 5], ["a" * 10, "b" * 5, "c"]]
     parts = split(texts(["a" * 100]), DEFAULT, test=texts(["b" * 30], name="test.txt"))
     assert [list(side.inputs) for side in sides(parts)] == [["a" * 90], ["a" * 10], ["b" * 30]]
-    assert (
-        parts.sentence == "split: test as given (1 test document); training and validation 90 % / 10 % of the text, by position"
+    assert parts.sentence == (
+        "split: as given: trained on data.csv, tested on test.txt (1 test document); training and validation 90 % / 10 % of "
+        "the text, by position"
     )
 
 
@@ -297,16 +298,20 @@ def test_files_win() -> None:
     train, valid, test = classified(50, "train.csv"), classified(10, "valid.csv", 100), classified(12, "test.csv", 200)
     parts = split(train, DEFAULT, valid=valid, test=test)
     assert [parts.train, parts.valid, parts.test] == [train.content, valid.content, test.content]
-    assert parts.sentence == "split: validation and test as given (50 / 10 / 12 sequences)"
+    assert parts.sentence == (
+        "split: as given: trained on train.csv, validated on valid.csv, tested on test.csv (50 / 10 / 12 sequences)"
+    )
     parts = split(train, DEFAULT, valid=valid)
     assert parts.test is None
     assert parts.sentence == (
-        "split: validation as given (50 / 10 sequences); there is no test part, scores are those of the validation part"
+        "split: as given: trained on train.csv, validated on valid.csv (50 / 10 sequences); there is no test part, scores are "
+        "those of the validation part"
     )
     parts = split(train, DEFAULT, test=test)
     assert sizes(parts) == [45, 5, 12]
     assert parts.sentence == (
-        "split: test as given (12 test sequences); training and validation 90 % / 10 % (45 / 5 sequences), "
+        "split: as given: trained on train.csv, tested on test.csv (12 test sequences); training and validation 90 % / 10 % "
+        "(45 / 5 sequences), "
         "stratified by label, seed 0"
     )
 
@@ -350,6 +355,7 @@ def test_what_given_parts_share_is_counted() -> None:
         "5 of 10 validation sequences also occur in the training part",
         "1 value of who occurs in both the training and the validation part: y",
         "1 of 10 test sequences also occurs in the training part",
+        "6 of 10 test sequences also occur in the validation part",
     ]
 
 

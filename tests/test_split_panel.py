@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from throughtime.data.records import Dataset, Frequency, Panel, Sequences, Series
 from throughtime.data.split import PanelPart, Parts, split
+from throughtime.data.times import show
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
@@ -44,8 +46,17 @@ def spans(parts: Parts) -> list[list[tuple[int, int]] | None]:
     return found
 
 
+STEPS = Frequency("step")
+
+
+def counted(chosen: Series) -> Series:
+    """The same with plain steps for times."""
+    return dataclasses.replace(chosen, times=(chosen.times - np.datetime64("2024-01-01", "s")).astype(np.int64) // 3600)
+
+
 def test_the_end_of_each_series_is_test() -> None:
-    parts = split(panel(series("a", 100, future=7), series("b", 40)), FORECAST)
+    both = [counted(series("a", 100, future=7)), counted(series("b", 40))]
+    parts = split(panel(*both, frequency=STEPS), FORECAST)
     assert spans(parts) == [[(0, 80), (0, 30)], [(80, 90), (30, 35)], [(90, 100), (35, 40)]]
     assert isinstance(parts.test, PanelPart)
     assert isinstance(parts.train, PanelPart)
@@ -58,10 +69,70 @@ def test_the_end_of_each_series_is_test() -> None:
     assert parts.sentence == "split: by time: of the series the last 24 values are test, as many before them validation"
 
 
+def begins(parts: Parts) -> list[np.ndarray]:
+    """Per part, the times of the own values of all its series."""
+    sides = [part for part in (parts.train, parts.valid, parts.test) if isinstance(part, PanelPart)]
+    return [
+        np.concatenate([one.times[start : len(one)] for start, one in zip(part.starts, part.panel.series, strict=True)])
+        for part in sides
+    ]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("long", 1000, 0), ("short", 200, 800)],
+        [("long", 1000, 0), ("early", 300, 0), ("late", 200, 790)],
+        [("a", 500, 0), ("b", 500, 3), ("c", 499, 1), ("d", 480, 6)],
+        [("a", 60, 0), *((f"b{n}", 59, 0) for n in range(9))],
+        [("a", 125, 0), ("b", 125, 0), ("c", 125, 0)],
+    ],
+)
+def test_series_of_one_calendar_are_cut_at_the_same_times(members: list[tuple[str, int, int]]) -> None:
+    """Nothing is trained on that is later than anything that is scored."""
+    content = panel(*(later(name, count, start) for name, count, start in members))
+    for settings in (FORECAST, FORECAST.replace(horizon=12)):
+        parts = split(content, settings)
+        train, valid, test = begins(parts)
+        assert train.max() < valid.min()
+        assert valid.max() < test.min()
+        assert isinstance(parts.test, PanelPart)
+        whole = sum(len(one) - start >= 5 for start, one in zip(parts.test.starts, parts.test.panel.series, strict=True))
+        assert 2 * whole >= sum(len(one) > start for start, one in zip(parts.test.starts, parts.test.panel.series, strict=True))
+        assert f"validation from {show(valid.min())} on, test from {show(test.min())} on" in parts.sentence
+        assert len(test) >= sum(count for _, count, _ in members) // 10 - len(members)
+
+
+def later(name: str, count: int, start: int) -> Series:
+    """A series that begins later; its values count from 0."""
+    own = series(name, count)
+    return dataclasses.replace(own, times=own.times + np.timedelta64(start * 3600, "s"))
+
+
+def test_series_that_end_early_only_train_and_those_that_begin_late_are_left_out() -> None:
+    parts = split(panel(later("a", 200, 0), later("early", 100, 0), later("late", 12, 188), later("b", 200, 0)), FORECAST)
+    assert spans(parts)[1:] == [[(156, 181), (100, 100), (156, 181)], [(181, 200), (100, 100), (181, 200)]]
+    assert spans(parts)[0] == [(0, 156), (0, 100), (0, 156)]
+    assert parts.warnings == [
+        "1 of 4 series left out, which have fewer training values than the horizon of 5: late",
+        "1 of 3 series have fewer values in the validation part than the horizon of 5, and are not scored there: early",
+        "1 of 3 series have fewer values in the test part than the horizon of 5, and are not scored there: early",
+    ]
+
+
+def test_series_that_follow_each_other_are_cut_each_by_its_own_length() -> None:
+    parts = split(panel(*(later(f"machine {n}", 50, 60 * n) for n in range(20))), FORECAST)
+    assert spans(parts)[0] == [(0, 40)] * 20
+    assert parts.sentence.endswith(
+        "of each series the last 5 values are test, as many before them validation, since the series hardly overlap"
+    )
+
+
 def test_short_series_are_left_out_or_named() -> None:
-    parts = split(panel(series("a", 100), series("short", 14), series("b", 15)), FORECAST)
+    both = [counted(one) for one in (series("a", 100), series("short", 14), series("b", 15))]
+    parts = split(panel(*both, frequency=STEPS), FORECAST)
     assert spans(parts)[0] == [(0, 80), (0, 5)]
-    assert parts.warnings == ["1 of 3 series left out, which have too few values for a horizon of 5 (at least 15): short"]
+    assert parts.warnings == ["1 of 3 series left out, which have fewer training values than the horizon of 5: short"]
     with pytest.raises(DataError, match=r"^a.csv: series 'short' has 14 values, expected at least 15 .* with --horizon$"):
         split(panel(series("short", 14)), FORECAST)
 
@@ -92,11 +163,17 @@ def test_series_go_on_in_further_files() -> None:
     assert spans(parts) == [[(0, 50), (0, 60)], [(50, 60), (60, 70)], [(60, 80), (70, 70)]]
     assert isinstance(parts.test, PanelPart)
     assert len(parts.test.panel.series[0].times) == 83
-    assert parts.sentence == "split: validation and test as given"
+    assert parts.sentence == "split: as given: trained on a.csv, validated on valid.csv, tested on test.csv"
+    assert parts.warnings == [
+        "1 of 2 series have fewer values in the test part than the horizon of 5, and are not scored there: b"
+    ]
     assert spans(split(train, FORECAST, valid=valid))[2] is None
     parts = split(train, FORECAST, test=panel(series("a", 20, 50), series("b", 20, 60)))
-    assert spans(parts) == [[(0, 45), (0, 54)], [(45, 50), (54, 60)], [(50, 70), (60, 80)]]
-    assert parts.sentence.startswith("split: test as given; of the rest by time: of each series the last tenth")
+    assert spans(parts) == [[(0, 50), (0, 50)], [(50, 50), (50, 60)], [(50, 70), (60, 80)]]
+    assert parts.sentence == (
+        "split: as given: trained on a.csv, tested on a.csv; of the rest by time: all series at the same times, "
+        "validation from 2024-01-03 02:00:00 on"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,20 @@ def test_a_write_that_fails_leaves_the_old_file(broken: str, tmp_path: Path, mon
     assert [*tmp_path.iterdir()] == [path], "what was being written is still there"
 
 
+@pytest.mark.parametrize(
+    ("number", "mend"),
+    [
+        (errno.ENOSPC, "free some space or name another folder with --out"),
+        (errno.EDQUOT, "free some space or name another folder with --out"),
+        (errno.EROFS, "name another folder with --out"),
+        (errno.EACCES, "name another folder with --out"),
+    ],
+)
+def test_the_mend_for_a_write_that_fails(number: int, mend: str) -> None:
+    error = files.cannot_write(Path("a"), OSError(number, os.strerror(number)))
+    assert str(error) == f"a cannot be written: {os.strerror(number)}; {mend}"
+
+
 def test_json_is_strict_both_ways(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     with pytest.raises(ValueError, match="JSON compliant"):
@@ -63,7 +80,7 @@ def test_json_is_strict_both_ways(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "is missing; is .* a run directory"),
+        (None, "is missing$"),
         (b"", "is damaged"),
         (b"{", "is damaged: .*line 1"),
         (b"\xff\xfe", "is damaged: .*byte"),
@@ -210,20 +227,21 @@ def test_a_damaged_one_is_named_and_the_one_before_used(way: int, tmp_path: Path
 
 
 def test_a_damaged_one_never_costs_a_whole_one(tmp_path: Path) -> None:
-    """It is later than the one that was gone on from: it must not stand for one of the two that are kept."""
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(10, {}, WEIGHTS)
-    (checkpoints.save(90, {}, WEIGHTS) / "state.json").unlink()
-    checkpoints.save(20, {}, WEIGHTS)
-    assert checkpoints.numbers() == [10, 20]
-    (checkpoints.save(30, {}, WEIGHTS) / "state.json").unlink()
-    found = checkpoints.load_newest()
-    assert found is not None
-    assert found[0] == 20
-    checkpoints.save(30, {"again": True}, WEIGHTS)
-    found = checkpoints.load_newest()
-    assert found is not None
-    assert found[:2] == (30, {"again": True})
+    """Once it was passed over, it does not stand for one of the two that are kept, later or earlier than the next."""
+    for number in (5, 15, 20, 100):
+        checkpoints = Checkpoints(tmp_path / str(number))
+        checkpoints.save(10, {}, WEIGHTS)
+        (checkpoints.save(20, {}, WEIGHTS) / "state.json").unlink()
+        checkpoints = Checkpoints(checkpoints.folder)  # of the process after the one that was killed
+        found = checkpoints.load_newest()
+        assert found is not None
+        assert found[0] == 10
+        checkpoints.save(number, {}, WEIGHTS)
+        assert checkpoints.numbers() == sorted([10, number])
+        (checkpoints.folder / f"{max(10, number):08d}" / "state.json").unlink()
+        found = checkpoints.load_newest()
+        assert found is not None
+        assert found[0] == min(10, number)
 
 
 @pytest.mark.parametrize("broken", ["fsync", "rename", "mkdir"])
@@ -243,6 +261,67 @@ def test_a_full_disk_leaves_the_ones_before(broken: str, tmp_path: Path, monkeyp
     assert checkpoints.numbers() == [1, 2]
 
 
+class Disk:
+    """What is done to the disk, and whether a power cut at any moment would take back what counted as done.
+
+    A file must be flushed before it gets its name, all of a folder before the folder does, and every new name afterwards.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.flushed: dict[str, int] = {}
+        self.unflushed: set[str] = set()
+        self.renamed: list[str] = []
+        fsync, rename, replace, mkdir = os.fsync, Path.rename, Path.replace, Path.mkdir
+
+        def on_fsync(descriptor: int) -> None:
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            self.flushed[path] = os.stat(path).st_size
+            self.unflushed = {name for name in self.unflushed if os.path.dirname(name) != path}
+            fsync(descriptor)
+
+        def moving(do: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+            def moved(path: Path, target: Path) -> Path:
+                for inner in [path, *path.rglob("*")]:
+                    assert str(inner) in self.flushed, f"{inner} was not flushed before {path} was renamed"
+                    assert inner.is_dir() or self.flushed[str(inner)] == inner.stat().st_size
+                    assert not any(name.startswith(f"{inner}/") for name in self.unflushed), "a name in it may be lost"
+                self.unflushed.add(str(target))
+                self.renamed.append(target.name)
+                self.flushed |= {name.replace(str(path), str(target), 1): size for name, size in self.flushed.items()}
+                return do(path, target)
+
+            return moved
+
+        def on_mkdir(path: Path, *args: Any, **options: Any) -> None:
+            mkdir(path, *args, **options)
+            self.unflushed.add(str(path))
+
+        patch.setattr(os, "fsync", on_fsync)
+        patch.setattr(Path, "rename", moving(rename))
+        patch.setattr(Path, "replace", moving(replace))
+        patch.setattr(Path, "mkdir", on_mkdir)
+
+
+def test_a_power_cut_takes_back_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch)
+    run = RunDirectory.create(tmp_path / "runs" / "run", {})
+    assert disk.renamed == ["config.json"]
+    assert not disk.unflushed
+    run.keep_records("metrics.jsonl", -1)
+    for number in range(3):
+        run.append("metrics.jsonl", {"update": number, "loss": 0.1})
+        run.append("timings.jsonl", {"update": number, "seconds": 0.1})
+        run.flush_records()
+        for name in ("metrics.jsonl", "timings.jsonl"):
+            assert disk.flushed[str(run.path / name)] == (run.path / name).stat().st_size > 0
+        run.checkpoints.save(number, {}, WEIGHTS)
+        assert not disk.unflushed
+    run.save_model(WEIGHTS["network"], {})
+    run.write_result(RESULT)
+    assert not disk.unflushed
+    assert disk.renamed[-4:] == ["transforms.json", "model.safetensors", "manifest.json", "result.json"]
+
+
 def test_what_a_killed_process_was_writing_counts_for_nothing(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", {})
     run.checkpoints.save(1, {}, WEIGHTS)
@@ -259,34 +338,170 @@ def test_what_a_killed_process_was_writing_counts_for_nothing(tmp_path: Path) ->
 # Run directories
 
 
+CONFIG: dict[str, Any] = {"throughtime": "0.1.0", "settings": {}}
+RESULT: dict[str, Any] = {
+    "task": "tag",
+    "headline": "",
+    "metric": {},
+    "scored_on": "test",
+    "scores": {},
+    "training": {},
+}
+
+
 def test_create_writes_its_config_first(tmp_path: Path) -> None:
-    run = RunDirectory.create(tmp_path / "deep" / "run", {"seed": 3})
-    assert run.config() == {"format_version": FORMAT_VERSION, "seed": 3}
+    run = RunDirectory.create(tmp_path / "deep" / "run", {**CONFIG, "seed": 3})
+    assert run.config() == {"format_version": FORMAT_VERSION, **CONFIG, "seed": 3}
     assert run.result() is None
     assert run.records("metrics.jsonl") == []
-    run.update_config(found="it")
-    assert run.config() == {"format_version": FORMAT_VERSION, "seed": 3, "found": "it"}
-    run.write_result({"accuracy": 1.0})
-    assert run.result() == {"format_version": FORMAT_VERSION, "accuracy": 1.0}
+    run.write_result({**RESULT, "accuracy": 1.0})
+    assert run.result() == {"format_version": FORMAT_VERSION, **RESULT, "accuracy": 1.0}
 
 
 def test_a_run_in_the_way(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    run = RunDirectory.create(path, {"first": True})
+    run = RunDirectory.create(path, {**CONFIG, "first": True})
     run.append("metrics.jsonl", {"update": 0})
     # A start that was killed before its first checkpoint is taken over, and nothing of it stays.
-    run = RunDirectory.create(path, {"second": True})
+    run = RunDirectory.create(path, {**CONFIG, "second": True})
     assert "first" not in run.config()
     assert run.records("metrics.jsonl") == []
     run.checkpoints.save(1, {}, WEIGHTS)
     with pytest.raises(RunError, match=rf"^--out {path} holds a run; go on with it by `throughtime resume {path}`, replace it"):
         RunDirectory.create(path, {})
     assert "second" in run.config()
-    RunDirectory.create(path, {"third": True}, overwrite=True)
+    RunDirectory.create(path, {**CONFIG, "third": True}, overwrite=True)
     assert run.checkpoints.numbers() == []
-    run.write_result({})
+    run.write_result(RESULT)
     with pytest.raises(RunError, match="holds a run"):
         run.check_free()
+
+
+def killed_at(moment: int, patch: pytest.MonkeyPatch) -> None:
+    """Die before the file or folder of this number is taken away."""
+    left = iter(range(moment, -1, -1))
+
+    def dying(do: Callable[..., Any]) -> Callable[..., Any]:
+        def die(*args: Any, **options: Any) -> Any:
+            if next(left, 0) == 0:
+                raise KeyboardInterrupt
+            return do(*args, **options)
+
+        return die
+
+    for module, name in ((os, "unlink"), (os, "rmdir"), (Path, "unlink"), (Path, "rename")):
+        patch.setattr(module, name, dying(getattr(module, name)))
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_killed_while_it_is_replaced(finished: bool, tmp_path: Path) -> None:
+    """At every moment there is a run that can be used or gone on with, or none, and then a new one may come there.
+
+    What a finished one is used for is there at every moment, and until the new one is finished.
+    """
+    old = RunDirectory.create(tmp_path / "old", {**CONFIG, "old": True})
+    old.append("metrics.jsonl", {"update": 1})
+    for update in (1, 2):
+        old.checkpoints.save(update, {}, WEIGHTS)
+    if finished:
+        old.save_model(WEIGHTS["network"], {})
+        old.write_result(RESULT)
+        (old.path / "report.html").write_text("a report")
+    usable = {path.name: path.read_bytes() for path in old.path.iterdir() if path.is_file()}
+    found = set()
+    for moment in range(60):
+        run = RunDirectory(shutil.copytree(old.path, tmp_path / str(moment)))
+        with pytest.MonkeyPatch.context() as patch:
+            killed_at(moment, patch)
+            try:
+                RunDirectory.create(run.path, {**CONFIG, "new": True}, overwrite=True)
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        assert run.config()["old"], "no command takes this folder"
+        whole = run.checkpoints.load_newest()
+        if whole:
+            assert whole[0] == 2
+            assert run.result() or not finished
+        if finished:
+            kept = run if run.result() else RunDirectory(run.previous)
+            assert {name: (kept.path / name).read_bytes() for name in usable} == usable
+            assert kept.load_model()
+        try:
+            run.check_free()
+            found.add("free")
+            assert not whole
+        except RunError:
+            found.add("a run")
+            assert whole or finished
+        RunDirectory.create(run.path, {**CONFIG, "new": True}, overwrite=True)
+        run.clear_leftovers()
+        left = {"config.json", "previous"} if finished else {"config.json"}
+        assert {path.name for path in run.path.iterdir()} == left
+        if finished:
+            assert {path.name: path.read_bytes() for path in run.previous.iterdir()} == usable
+            with pytest.raises(RunError, match=rf"not finished; .*resume {run.path}`; the run before is in {run.previous}$"):
+                run.check_finished()
+            run.write_result(RESULT)
+            assert not run.previous.exists()
+    assert 10 < moment < 59
+    assert found == ({"a run"} if finished else {"free", "a run"})
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    run, other = RunDirectory(tmp_path / "a" / "run"), RunDirectory(tmp_path / "a" / "run")
+    with run.locked():
+        with pytest.raises(RunError, match=rf"^{run.path} is being trained by another process; wait for its end") as caught:
+            other.locked().__enter__()
+        assert "\n" not in str(caught.value)
+        RunDirectory.create(run.path, CONFIG)
+        with pytest.raises(RunError, match="being trained"):
+            other.locked().__enter__()
+    with pytest.raises(KeyError), other.locked():
+        raise KeyError
+    with run.locked():
+        run.check_free()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps nobody out, and stops nobody from training."""
+
+    def none(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with RunDirectory(tmp_path / "run").locked(), RunDirectory(tmp_path / "run").locked():
+        pass
+
+
+def test_a_model_that_is_not_what_was_written(tmp_path: Path) -> None:
+    """Any byte of it; else the model would answer, and wrongly."""
+    run = RunDirectory.create(tmp_path / "run", {})
+    run.save_model(WEIGHTS["network"], {"mean": [1.25, 3.5]})
+    tensors, transforms = run.load_model()
+    assert tensors["w"].tobytes() == WEIGHTS["network"]["w"].tobytes()
+    assert transforms == {"mean": [1.25, 3.5]}
+    for name in ("model.safetensors", "transforms.json"):
+        content = (run.path / name).read_bytes()
+        for place in range(len(content)):
+            (run.path / name).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            with pytest.raises(
+                RunError, match=rf"^{run.path / name} is damaged: its checksum is not the one in manifest.json$"
+            ):
+                run.load_model()
+        (run.path / name).write_bytes(content)
+    assert run.load_model()[1] == transforms
+    for name in ("model.safetensors", "transforms.json", "manifest.json"):
+        content = (run.path / name).read_bytes()
+        (run.path / name).unlink()
+        with pytest.raises(RunError, match=rf"^{run.path / name} is missing; put it back, or make the run again by fit with"):
+            run.load_model()
+        (run.path / name).write_bytes(content)
+    (run.path / "manifest.json").write_text('{"transforms.json": "", "model": ""}')
+    with pytest.raises(RunError, match=r"manifest\.json is damaged: it does not name model\.safetensors"):
+        run.load_model()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -299,6 +514,51 @@ def test_files_of_somebody_else_are_never_touched(overwrite: bool, tmp_path: Pat
     with pytest.raises(RunError, match="is a file, expected a folder or nothing"):
         RunDirectory.create(tmp_path / "thesis.tex", {}, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        ({"checkpoints/epoch1.pt": ""}, "checkpoints"),
+        ({"config.json": '{"lr": 1}', "metrics.jsonl": ""}, "config.json"),
+        ({"config.json": "{", "result.json": "{}"}, "config.json"),
+        ({"config.json": '{"format_version": 1}', "report.html": ""}, "config.json"),
+        ({"report.html": ""}, "report.html"),
+        ({"notes.tmp": ""}, "notes.tmp"),
+        ({".cache.tmp": ""}, ".cache.tmp"),
+        ({"config.json": json.dumps({"format_version": 1, **CONFIG}), "checkpoints/epoch1.pt": ""}, "checkpoints/epoch1.pt"),
+        ({"config.json": json.dumps({"format_version": 1, **CONFIG}), "checkpoints/12/x": ""}, "checkpoints/12"),
+        ({"config.json": json.dumps({"format_version": 1, **CONFIG}), "previous/notes.txt": ""}, "previous/notes.txt"),
+    ],
+)
+def test_files_of_another_program_that_have_names_of_a_run(
+    files: dict[str, str], named: str, overwrite: bool, tmp_path: Path
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    with pytest.raises(RunError, match=rf"^--out {tmp_path} holds {named}, which is not part of a run; name another folder$"):
+        RunDirectory.create(tmp_path, CONFIG, overwrite=overwrite)
+    assert {str(p.relative_to(tmp_path)): p.read_text() for p in tmp_path.rglob("*") if p.is_file()} == files
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("config.json", {"format_version": 1, "throughtime": "0"}, "it has no 'settings'"),
+        ("config.json", {"format_version": 1, **CONFIG, "settings": []}, r"settings is \[\], expected an object"),
+        ("result.json", {"format_version": 1}, "it has no 'task'"),
+        ("result.json", [], r"it holds \[\], expected an object in JSON"),
+        ("result.json", {**RESULT, "headline": ["x" * 99]}, r"headline is \[\"x{38}\.\.\., expected text"),
+    ],
+)
+def test_json_of_another_shape(name: str, content: Any, says: str, tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", CONFIG)
+    run.write_result(RESULT)
+    (run.path / name).write_text(json.dumps(content))
+    with pytest.raises(RunError, match=rf"^{run.path / name} is damaged: {says}$"):
+        run.config() if name == "config.json" else run.result()
 
 
 def test_a_read_only_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,9 +611,25 @@ def test_records_survive_being_cut_off_anywhere(tmp_path: Path) -> None:
 
 def test_records_damaged_within(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", {})
-    (run.path / "metrics.jsonl").write_text('{"update": 0}\n{"upd\n{"update": 2}\n')
-    with pytest.raises(RunError, match=r"metrics\.jsonl line 2 is damaged"):
-        run.records("metrics.jsonl")
+    for damaged in ('{"upd', "{}", "[]", "null", '{"update": "1"}'):
+        (run.path / "metrics.jsonl").write_text(f'{{"update": 0}}\n{damaged}\n{{"update": 2}}\n')
+        with pytest.raises(RunError, match=r"metrics\.jsonl line 2 is damaged"):
+            run.records("metrics.jsonl")
+
+
+def test_a_resume_needs_no_line_after_its_checkpoint(tmp_path: Path) -> None:
+    """Lines are flushed when a checkpoint is written: after a power cut any later one may be damaged, but none before."""
+    run = RunDirectory.create(tmp_path / "run", {})
+    path, lines = run.path / "metrics.jsonl", [json.dumps({"update": update}) for update in (0, 20, 20, 40, 60)]
+    for damaged in range(5):
+        for rest in ("", "\0" * 9, '{"upd'):
+            path.write_text("\n".join([*lines[:damaged], rest, *lines[damaged + 1 :]]) + "\n")
+            if damaged < 2:  # the third line may be a note of the same update: without it nothing looks wrong
+                with pytest.raises(RunError, match=rf"metrics\.jsonl line {damaged + 1} is damaged"):
+                    run.keep_records("metrics.jsonl", 20)
+            else:
+                run.keep_records("metrics.jsonl", 20)
+                assert [record["update"] for record in run.records("metrics.jsonl")] == [0, 20, 20][: max(2, damaged)]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

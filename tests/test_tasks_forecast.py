@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,18 @@ import pytest
 import torch
 from hypothesis import given, settings as examples, strategies as st
 
+from throughtime.data import read
 from throughtime.data.records import Frequency, Panel, Series
+from throughtime.data.split import split
 from throughtime.data.split_panel import PanelPart
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 from throughtime.tasks import Forecast
-from throughtime.tasks.forecast import LEVEL, EncodedPanel, spreads_with_level
+from throughtime.tasks.forecast import EncodedPanel
+from throughtime.tasks.forecast_network import LEVEL
+from throughtime.tasks.levels import spreads_with_level
 from throughtime.tasks.linear import fit_linear
-from throughtime.tasks.windows import SMALLEST_SHARE, Layout, PanelWindows, covariates
+from throughtime.tasks.windows import SMALLEST_SHARE, Layout, PanelWindows, Windows, covariates
 from throughtime.transforms.calendar import calendar, cycles_seen
 
 PAST, FUTURE = 2, 1
@@ -70,7 +76,11 @@ def naive(
 ) -> dict[str, np.ndarray]:
     """One window, step by step."""
     layout, (number, now) = windows.layout, origin
-    y, typical = values[number], windows.typical[number]
+    y, typical = values[number].copy(), windows.typical[number]
+    known_yet = np.flatnonzero(~np.isnan(y[:now]))
+    if windows.fill and len(known_yet):  # from what is past alone; the last value is held
+        between = np.arange(known_yet[0], now)
+        y[between] = np.interp(between, known_yet, y[known_yet])
 
     def value(step: int) -> float:
         return float(y[step]) if 0 <= step < len(y) else np.nan
@@ -111,16 +121,19 @@ def naive(
     st.integers(1, 6),
     st.lists(st.integers(2, 8), max_size=2, unique=True),
     st.booleans(),
+    st.booleans(),
     st.sampled_from([0.0, 0.3, 1.0]),
     st.integers(0, 3),
 )
-def test_windows_against_a_loop(window: int, horizon: int, lags: list[int], own: bool, missing: float, seed: int) -> None:
+def test_windows_against_a_loop(
+    window: int, horizon: int, lags: list[int], own: bool, fill: bool, missing: float, seed: int
+) -> None:
     content = panel(series("a", 20, seed=seed, missing=missing), series("b", 13, seed=seed + 9))
     layout = Layout(window, horizon, tuple(sorted(lags)), ("week",))
     known = [covariates(s, content, layout.cycles, horizon).astype(np.float32) for s in content.series]
     known = [np.nan_to_num(block) for block in known]
     values = [s.values for s in content.series]
-    windows = PanelWindows(content, layout, known, np.array([1.5, 2.0]), values, own)
+    windows = PanelWindows(content, layout, known, np.array([1.5, 2.0]), values, own, fill)
     origins = windows.origins([0, 0], complete=False)
     assert origins.tolist() == [[0, n] for n in range(1, 21)] + [[1, n] for n in range(1, 14)]
     cut = windows.cut(origins)
@@ -139,7 +152,7 @@ def test_origins() -> None:
     content = panel(series("a", 12), series("b", 4))
     layout = Layout(3, 5, (), ())
     known = [np.zeros((len(s) + 5, 0), np.float32) for s in content.series]
-    windows = PanelWindows(panel(*content.series), layout, known, np.ones(2), [s.values for s in content.series], True)
+    windows = PanelWindows(panel(*content.series), layout, known, np.ones(2), [s.values for s in content.series], True, False)
     assert windows.origins([0, 0], least=3).tolist() == [[0, n] for n in range(3, 8)], "the whole future is there"
     assert windows.origins([6, 0]).tolist() == [[0, 6], [0, 7]], "nothing before the part's own beginning"
     assert windows.origins([1, 1], every=3).tolist() == [[0, 1], [0, 4], [0, 7]], "the last is always among them"
@@ -167,9 +180,10 @@ def changed(content: Panel, number: int, now: int, *, values: bool = True, past:
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("missing", ["mask", "interpolate"])
 @pytest.mark.parametrize("now", [1, 3, 30, 70])
-def test_what_comes_later_changes_no_feature_and_no_forecast(now: int) -> None:
-    task = prepared(PANEL)
+def test_what_comes_later_changes_no_feature_and_no_forecast(now: int, missing: str) -> None:
+    task = prepared(PANEL, missing=missing)
     network = lively(task)
     origins = np.array([[0, now]])
     whole, other = task.windows(PANEL), task.windows(changed(PANEL, 0, now))
@@ -184,6 +198,57 @@ def test_what_comes_later_changes_no_feature_and_no_forecast(now: int) -> None:
     assert np.array_equal(ahead.features[: task.layout.window], first.features[: task.layout.window])
     shifted = task.windows(changed(PANEL, 0, now - 1)).cut(origins)
     assert not np.array_equal(shifted.features, first.features), "the last value is seen"
+
+
+def test_values_after_a_gap_are_not_seen_in_it_and_what_is_filled_in_is_not_scored(tmp_path: Path) -> None:
+    """From the file on: a gap is forecast from what lies before it, and the same truths count whatever is done about it."""
+    rng = np.random.default_rng(0)
+    values = np.cumsum(rng.standard_normal(300)) + 100
+    gap = np.arange(251, 258)
+
+    def written(name: str, later: float) -> Path:
+        path = tmp_path / name
+        rows = [f"{n},{value + later * (n > gap[-1]):.4f}" for n, value in enumerate(values) if n not in gap]
+        path.write_text("\n".join(["step,y", *rows]))
+        return path
+
+    truths = []
+    for missing in ("interpolate", "mask"):
+        settings = Settings.of(
+            {"task": "forecast", "missing": missing, "horizon": 4, "window": 12, "season": 1, "hidden": 4, "dropout": 0.0}
+        )
+        known, other = (read(written(name, later), settings) for name, later in (("a.csv", 0), ("b.csv", 50)))
+        first, second = (split(dataset, settings) for dataset in (known, other))
+        for side in ("train", "valid"):
+            one, two = (getattr(parts, side).panel.series[0].values for parts in (first, second))
+            assert np.array_equal(one[: gap[0]], two[: gap[0]], equal_nan=True)
+            assert np.isnan(one[gap[0] : gap[-1]]).all()
+        task = Forecast(settings)
+        assert isinstance(first.train, PanelPart)
+        task.prepare(first.train)
+        network, origins = lively(task), np.array([[0, n] for n in range(gap[0], gap[-1] + 2)])
+        assert isinstance(known.content, Panel)
+        assert isinstance(other.content, Panel)
+        with torch.inference_mode():
+            said, again = (
+                task.forecasts(network, EncodedPanel(task.windows(content), origins))
+                for content in (known.content, other.content)
+            )
+        assert np.array_equal(said.value, again.value), "a forecast within the gap knows nothing of its other side"
+        assert np.isnan(said.truth[0]).all()
+        assert isinstance(first.valid, PanelPart)
+        encoded = task.encode(first.valid)
+        truths.append(encoded.windows.truth(encoded.origins))
+    assert np.array_equal(*truths, equal_nan=True)
+    assert np.isnan(truths[0]).any()
+
+
+def test_scales_are_found_where_every_season_has_gaps() -> None:
+    wave = np.sin(2 * np.pi * np.arange(140) / 7)
+    whole = prepared(panel(dataclasses.replace(series("a", 140), values=wave)))
+    wave[::7] = np.nan
+    task = prepared(panel(dataclasses.replace(series("a", 140), values=wave)))
+    assert task.typical[0] == pytest.approx(whole.typical[0], rel=0.2)
 
 
 def test_what_is_fitted_comes_from_the_training_part() -> None:
@@ -312,7 +377,8 @@ def test_future_covariates_must_be_known_far_enough() -> None:
     table = task.predict(network, ahead)
     assert table["series"] == ["a"] * 5 + ["new"] * 5
     assert np.isfinite(table["forecast"]).all()
-    assert table["time"][0] == "2021-05-20"
+    assert table["time"][0] == datetime(2021, 5, 20)
+    assert task.predict(network, dataclasses.replace(ahead, form="month"))["time"][0] == "2021-05"
     other = changed(ahead, 0, 80, values=False, past=False, future=True)
     assert task.predict(network, other)["forecast"][:5] != table["forecast"][:5]
 
@@ -490,3 +556,163 @@ def test_what_is_modelled_as_a_logarithm_is_scored_as_it_is() -> None:
     encoded = task.encode(part(panel(whole), 72))
     with torch.inference_mode():
         assert (task.forecasts(task.network().eval(), encoded).truth == -50.0).any()
+
+
+# --- other data than that of the fit
+
+
+def with_kinds(*kinds: str, count: int = 60, names: tuple[str, ...] | None = None) -> Panel:
+    """Series without covariates but for a category each, in the columns that reading it makes of categories."""
+    columns = sorted(set(kinds)) if names is None else names
+    empty = np.zeros((count, 0))
+    members = [
+        dataclasses.replace(
+            series(f"s{number}", count, seed=number),
+            past=empty,
+            future=empty,
+            static=np.array([float(kind == c) for c in columns]),
+        )
+        for number, kind in enumerate(kinds)
+    ]
+    return Panel(members, Frequency("D", 1, 7), (), (), tuple(f"kind={c}" for c in columns), "y")
+
+
+@torch.inference_mode()
+def test_categories_of_other_data_are_those_of_the_fit() -> None:
+    task = prepared(with_kinds("a", "b", "c"))
+    network = lively(task)
+    whole = task.predict(network, with_kinds("c", "b", names=("a", "b", "c")))
+    fewer = task.predict(network, with_kinds("c", "b"))
+    assert whole == fewer, "a file without kind a has no column for it"
+    alone = task.predict(network, with_kinds("c"))
+    assert alone["forecast"] == pytest.approx(whole["forecast"][:5], rel=1e-6)
+    assert task.predict(network, with_kinds("a"))["forecast"] != alone["forecast"]
+    with pytest.raises(DataError, match=r"series 's1': kind is 'd', which it is for no training series \(a, b, c\)"):
+        task.predict(network, with_kinds("a", "d"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            dataclasses.replace(PANEL, static=("size",)),
+            "have covariates p1, p2, f, size; the model was fitted on p1, p2, f, level",
+        ),
+        (dataclasses.replace(PANEL, past=("p2", "p1")), "have covariates p2, p1, f, level"),
+        (with_kinds("a", "b"), "have covariates kind=a, kind=b"),
+        (
+            dataclasses.replace(PANEL, frequency=Frequency("h", 1, 24)),
+            "a value every hour, but the model was fitted on one every day",
+        ),
+    ],
+    ids=["static", "order", "other", "frequency"],
+)
+def test_series_unlike_those_of_the_fit_are_named(content: Panel, says: str) -> None:
+    task = prepared(PANEL)
+    with pytest.raises(DataError, match=says):
+        task.windows(content)
+
+
+def until(content: Panel, end: int) -> Panel:
+    """The first values of every series."""
+    return dataclasses.replace(
+        content,
+        series=[
+            dataclasses.replace(s, times=s.times[:end], values=s.values[:end], past=s.past[:end], future=s.future[:end])
+            for s in content.series
+        ],
+    )
+
+
+def since(content: Panel, begin: int) -> Panel:
+    """All but the first values of every series."""
+    return dataclasses.replace(
+        content,
+        series=[
+            dataclasses.replace(s, times=s.times[begin:], values=s.values[begin:], past=s.past[begin:], future=s.future[begin:])
+            for s in content.series
+        ],
+    )
+
+
+@torch.inference_mode()
+def test_what_the_fit_did_not_see_is_scored() -> None:
+    task = prepared(until(PANEL, 40))
+    network = lively(task)
+    task.finish(network, task.encode(part(until(PANEL, 50), 40)))
+    kept = Forecast(task.settings)
+    kept.restore(task.transforms())
+    for same in (task, kept):
+        found, note = same.held_out(dataclasses.replace(PANEL, form="day"))
+        assert found.starts == [50, 50], "training and validation are over"
+        assert note == " after 2021-04-19, which the fit did not see"
+        assert same.amount(found, same.encode(found)) == "32 windows of 2 series"
+        assert "coverage" in same.score(network, found, same.encode(found))
+    later, _ = task.held_out(since(PANEL, 30))
+    assert later.starts == [20, 20], "the same values, however much past the file holds"
+    again, _ = task.held_out(since(PANEL, 48))
+    assert again.starts == [9, 9], "a forecast looks back on a window"
+    seen, note = task.held_out(until(PANEL, 50))
+    assert (seen.starts, note) == ([9, 9], ", all of which the fit saw")
+    assert "coverage" not in task.score(network, seen, task.encode(seen)), "the intervals were fitted to these"
+    assert "coverage" not in task.details(network, seen, task.encode(seen))
+    with pytest.raises(
+        DataError, match=r"series 'a' has 3 values that the fit did not see, after 50 others; .* takes 5 of them, after 9"
+    ):
+        task.held_out(until(PANEL, 53))
+    with pytest.raises(DataError, match=r"has 10 values that the fit did not see, after 0 others"):
+        task.held_out(since(until(PANEL, 60), 50))
+    new, note = task.held_out(panel(series("new", 30)))
+    assert (new.starts, note) == ([9], ", which the fit did not see")
+
+
+@pytest.mark.parametrize(("count", "rank"), [(100, 96), (199, 190), (999, 950), (1000, 951), (5000, 4751)])
+def test_the_ends_of_intervals_are_moved_by_the_right_rank(count: int, rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of n distances the ceil((n + 1) * .95)-th smallest."""
+    task = prepared(panel(series("a", 60)), horizon=1)
+    encoded = task.encode(part(panel(series("a", 60))))
+    distances = np.random.default_rng(0).permutation(np.arange(1.0, count + 1))
+    zero = np.zeros((count, 1))
+    made = Windows(np.zeros((10, count, 1), np.float32), zero, -distances[:, None], zero, zero)
+    monkeypatch.setattr(task, "_answers", lambda *_: iter([(made, torch.zeros(count, 1, 3))]))
+    task.finish(lively(task), encoded)
+    assert task.widen[0, 0] == rank
+
+
+@torch.inference_mode()
+def test_seasonal_naive_looks_beyond_the_window() -> None:
+    content = panel(series("a", 80), series("b", 60, seed=1))
+    task = prepared(content, window=3)
+    test = part(content, 50)
+    assert task.layout.window < 7
+    encoded = task.encode(test)
+    repeated = np.array([content.series[number].values[now - 7 : now][np.arange(5) % 7] for number, now in encoded.origins])
+    naive = next(b for b in task.baselines(part(until(content, 50)), test) if b.name == "seasonal-naive")
+    truth = encoded.windows.truth(encoded.origins)
+    assert naive.scores["mae"] == pytest.approx(abs(repeated - truth).mean())
+    details = task.details(lively(task), test, encoded)
+    np.testing.assert_allclose(details["per_step_mae"]["seasonal-naive"], abs(repeated - truth).mean(axis=0))
+
+
+@torch.inference_mode()
+def test_looking_back_beyond_the_beginning_finds_nothing() -> None:
+    content = panel(series("a", 20), series("b", 20, seed=1))
+    windows = prepared(content, window=3, horizon=2).windows(content)
+    found = windows.look_back(np.array([[0, 4], [1, 9]]), 6)
+    assert np.isnan(found[0, :2]).all()
+    np.testing.assert_array_equal(found[0, 2:], content.series[0].values[:4])
+    np.testing.assert_array_equal(found[1], content.series[1].values[3:9])
+
+
+def test_where_mase_is_undefined_the_mean_error_decides() -> None:
+    flat = [dataclasses.replace(s, values=np.full(len(s), 5.0)) for s in PANEL.series]
+    content = panel(*flat)
+    task = prepared(content)
+    test = part(content, 50)
+    with torch.inference_mode():
+        encoded = task.encode(test)
+        scores, errors = task.score(lively(task), test, encoded), task.errors(lively(task), test, encoded)
+    assert "mase" not in scores
+    assert task.judged_by(scores).label == "MAE"
+    assert errors.sum() / (5 * len(encoded.origins)) == pytest.approx(scores["mae"])
+    assert all("mae" in baseline.scores for baseline in task.baselines(part(content), test))

@@ -303,7 +303,8 @@ def test_what_is_written_depends_on_the_seed_alone() -> None:
     assert first == written(task, network, "lorem", seed=3)
     assert first != written(task, network, "lorem", seed=4)
     assert torch.equal(torch.get_rng_state(), before)
-    assert not first.startswith("lorem")
+    assert first.startswith("lorem")
+    assert not first.startswith("loremlorem")
 
 
 def test_the_likeliest_and_the_few_likeliest() -> None:
@@ -340,7 +341,8 @@ def test_the_prompt_is_fed_after_the_end_token_and_every_token_once() -> None:
     letter = int(task.codec.encode("l")[0])
     logits[letter] = 99.0
     network = Scripted(logits)
-    written(task, network, "um#", length=4)
+    with pytest.warns(UserWarning, match="the model does not know '#' of the prompt"):
+        assert written(task, network, "um#", length=4) == "um#llll"
     assert network.fed[0] == [task.codec.end, *task.codec.encode("um#").tolist(), -1]
     assert network.fed[1:] == [[letter, 1], [letter, 2], [letter, 3]]
 
@@ -353,6 +355,9 @@ def test_after_the_end_it_stops_or_goes_on_afresh() -> None:
     network = Scripted(logits)
     assert written(task, network, length=3) == "\n\n\n"
     assert network.fed == [[task.codec.end, -1]] * 3
+    network = Scripted(logits)
+    assert written(task, network, "um", length=3) == "um\num\num\num", "each begins with the prompt"
+    assert network.fed == [[task.codec.end, *task.codec.encode("um").tolist(), -1]] * 3
 
 
 @pytest.mark.parametrize("seed", range(3))

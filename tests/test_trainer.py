@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -25,7 +26,7 @@ from throughtime.tasks.base import Feed
 from throughtime.tasks.lm import EncodedText, LanguageModelling
 from throughtime.train.faults import where_it_broke
 from throughtime.train.progress import Progress, Update
-from throughtime.train.trainer import ROLLBACKS, Trainer, evaluate
+from throughtime.train.trainer import ROLLBACKS, Trainer, evaluate, random_state_kept
 
 TEXT = " ".join(random.Random(0).choices(["lorem", "ipsum", "dolor", "sit", "amet"], k=420))
 SETTINGS = {"hidden": 8, "bptt": 16, "batch": 4, "epochs": 2, "save_every": 1e9, "seed": 3}
@@ -204,6 +205,18 @@ def test_no_interval_between_checkpoints_is_longer_than_asked_for(tmp_path: Path
     assert all(10 <= gap <= 10 + 1 + 5 for gap in gaps[:-1])
 
 
+def test_what_a_checkpoint_stands_for_is_flushed_before_it(tmp_path: Path, clock: Clock) -> None:
+    """The lines up to its update, which a resume does not write again."""
+    run, done = RunDirectory.create(tmp_path / "run", {}), list[str]()
+    made = trainer(Scripted(clock=clock, save_every=10), run)
+    for owner, name in ((run, "append"), (run, "flush_records"), (run.checkpoints, "save")):
+        do = getattr(owner, name)
+        setattr(owner, name, lambda *args, do=do, name=name: (done.append(name), do(*args))[1])
+    made.fit()
+    assert done.count("save") > 4
+    assert all(before == "flush_records" for before, name in itertools.pairwise(done) if name == "save")
+
+
 def test_a_checkpoint_that_cannot_be_written_ends_training(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +239,85 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(
     whole = RunDirectory.create(tmp_path / "whole", {})
     trainer(Scripted(), whole).fit()
     assert left_behind(run) == left_behind(whole)
+
+
+def test_the_seconds_of_all_processes_count(tmp_path: Path, clock: Clock) -> None:
+    """An update takes a second, an evaluation five: the clock goes on from the checkpoint, and what was lost is not counted."""
+    whole = RunDirectory.create(tmp_path / "whole", {})
+    never_stopped = trainer(Scripted(clock=clock), whole)
+    end = never_stopped.fit()
+    assert never_stopped.seconds == end.update + 5 * len(records(whole))
+    every = never_stopped.evaluate_every
+    run, stops = RunDirectory.create(tmp_path / "run", {}), (3, every + 2, every + 3, 2 * every - 9)
+    for stop in stops:
+        made = trainer(Scripted(clock=clock), run)
+        made.interrupted = lambda made=made, stop=stop: made.place.update == stop  # type: ignore[misc]
+        with pytest.raises(KeyboardInterrupt):
+            made.fit()
+        killed = trainer(Scripted(clock=clock), run)  # before it saves anything
+
+        def kill(killed: Trainer = killed, stop: int = stop) -> bool:
+            if killed.place.update == stop + 3:
+                raise KeyboardInterrupt
+            return False
+
+        killed.interrupted = kill
+        with pytest.raises(KeyboardInterrupt):
+            killed.fit()
+    made = trainer(Scripted(clock=clock), run)
+    assert made.fit() == end
+    assert made.seconds == never_stopped.seconds
+    timings = [[(line["update"], line["seconds"]) for line in each.records("timings.jsonl")] for each in (whole, run)]
+    assert sorted(set(timings[1]) - set(timings[0])) == [(stop, stop + 5 + 5 * (stop // every)) for stop in stops]
+    assert set(timings[0]) <= set(timings[1])
+    assert left_behind(run) == left_behind(whole)
+    again = trainer(Scripted(clock=clock), run)
+    again.fit()
+    assert again.seconds == never_stopped.seconds
+
+
+def test_finished_where_it_stands(tmp_path: Path) -> None:
+    """No update more, the best weights so far; the checkpoint stays, and with it the way on."""
+    run = RunDirectory.create(tmp_path / "run", {})
+    made = trainer(Scripted(scores=scores(3, 1, 2), epochs=9), run)
+    made.interrupted = lambda: made.place.update == 2 * made.evaluate_every + 5
+    with pytest.raises(KeyboardInterrupt):
+        made.fit()
+    best, files = made.best, left_behind(run)
+    again = trainer(Scripted(epochs=9), run)
+    again.finish()
+    place = again.fit()
+    assert place.update == 2 * made.evaluate_every + 5
+    assert place.stopped == f"by --finish after {place.update} updates"
+    assert place.best_update == made.evaluate_every
+    assert all(torch.equal(again.network.state_dict()[name], tensor) for name, tensor in best.items())
+    assert left_behind(run) == files
+    done = trainer(Scripted(), RunDirectory.create(tmp_path / "done", {}))
+    said = done.fit().stopped
+    done.finish()
+    assert done.place.stopped == said
+
+
+@pytest.mark.parametrize("gpus", [0, 1, 3])
+def test_random_states_are_put_back(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the GPUs too, if they are in use: torch.manual_seed seeds them all."""
+    states: dict[int, Tensor] = {number: torch.tensor([number + 5]) for number in range(gpus)}
+    before = {number: state.clone() for number, state in states.items()}
+
+    def put(state: Tensor, device: int) -> None:
+        states[device] = state
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: max(gpus, 1))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[device].clone())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put)
+    cpu = torch.get_rng_state()
+    with random_state_kept():
+        torch.rand(3)
+        for state in states.values():
+            state += 99
+    assert torch.equal(torch.get_rng_state(), cpu)
+    assert all(torch.equal(states[number], state) for number, state in before.items())
 
 
 # Early stopping, plateaus, the best weights
@@ -341,7 +433,7 @@ def test_a_time_budget_is_kept(tmp_path: Path, clock: Clock) -> None:
     assert plan["decisions"][0]["at"] <= 30
     assert plan["decisions"][-1]["updates"] == place.update
     assert clock.now == pytest.approx(400, rel=0.05)
-    assert place.stopped == f"after {place.update:,} updates, as planned"
+    assert place.stopped == f"by --time-budget after {place.update:,} updates, still improving"
 
 
 def test_a_time_budget_of_a_run_that_was_stopped_before_the_plan(tmp_path: Path, clock: Clock) -> None:
@@ -387,6 +479,22 @@ def test_a_time_budget_never_goes_beyond_the_epochs(budget: float, epochs: int, 
     assert place.update <= limit
     assert (place.update == limit) == (budget > 1000)
     assert place.best is not None
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ((4, 3, 2), "by --epochs after {} updates, still improving"),
+        ((4, 2, 3), "by --epochs after {} updates"),
+        ((4, 3, math.nan), "by --epochs after {} updates"),
+    ],
+)
+def test_why_it_stopped(losses: tuple[float, ...], said: str) -> None:
+    """Whether more updates might have helped is part of it."""
+    made = trainer(Scripted(scores=scores(*losses), epochs=2))
+    place = made.fit()
+    assert made.evaluate_every * 2 == place.update == made.limit
+    assert place.stopped == said.format(place.update)
 
 
 @pytest.mark.parametrize("bptt", [64, 500, 1000])

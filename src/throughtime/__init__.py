@@ -4,6 +4,8 @@
 
     tt.nn      RNN, GRU and LSTM with torch.nn's interface, faster on CPU, right on ragged batches; convert() an existing model
     tt.flow    how far back in time the gradient reaches, measured
+    tt.explain, tt.optim_trace
+               every number of forward, backward and update of a sentence; the rates an optimizer really uses
     tt.SequenceClassifier, SequenceTagger, SequenceRegressor, Forecaster, LanguageModel
                fit and predict as in scikit-learn; tt.load() brings one back from a run of ``throughtime fit``
 """
@@ -34,11 +36,13 @@ if TYPE_CHECKING:
         set_num_threads as set_num_threads,
     )
     from throughtime.textbook import explain as explain
+    from throughtime.train.optim_trace import optim_trace as optim_trace
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "explain": "throughtime.textbook",
+    "optim_trace": "throughtime.train.optim_trace",
     "nn": "throughtime.nn",
     "flow": "throughtime.flow",
     "SequenceClassifier": "throughtime.estimators",

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from throughtime.cli import mute
 from throughtime.cli.stopping import Stopping
-from throughtime.cli.tables import number, result_lines
+from throughtime.cli.tables import result_lines
 from throughtime.report import formats
 from throughtime.train.progress import Evaluation, Progress, Update
 
@@ -50,8 +50,9 @@ class Display(Progress):
         self.started = False
         """Whether training began: whether there can be something to go on with."""
         self._said: set[str] = set()
+        self._metrics: tuple[Metric, ...] = ()
         self._label = self._name = ""
-        self._begun = self._last = self._seconds = 0.0
+        self._begun = self._last = self._seconds = self._before = 0.0
         self._first: int | None = None
         self._update: Update | None = None
         self._total: int | None = None
@@ -92,9 +93,10 @@ class Display(Progress):
         self._said.add(line)
         self.line(f"warning: {line}", "yellow")
 
-    def training_starts(self, description: str, metric: Metric, total: int | None) -> None:
+    def training_starts(self, description: str, metrics: tuple[Metric, Metric], total: int | None, seconds: float) -> None:
         """What is trained, and where it goes."""
-        self._label, self._name, self._total = metric.label, metric.name, total
+        self._metrics, self._total, self._before = metrics, total, seconds
+        self._label, self._name = metrics[0].label, metrics[0].name
         self.line(f"{description}; into {self._run}")
         self._begun = self._last = time.monotonic()
         self.started = self._stopping.patient = True
@@ -118,14 +120,16 @@ class Display(Progress):
         if evaluation.best:
             self._best = score
         width = len(f"{self._total or 0:,}")
+        scores = {metric.label: formats.plain(evaluation.valid.get(metric.name)) for metric in self._metrics}
+        shown = ", ".join(f"{label} {value}" for label, value in scores.items())
         words = {
             "epoch": f"epoch {_epoch(evaluation.epoch):<5}",
             "update": f"update {evaluation.update:>{width},}",
-            "loss": f"loss {number(evaluation.train_loss):>6}",
-            "score": f"valid {self._label} {number(score)}{' (best)' if evaluation.best else '       '}",
+            "loss": f"loss {formats.plain(evaluation.train_loss):>6}",
+            "score": f"valid {shown}{' (best)' if evaluation.best else '       '}",
         }
         if evaluation.update:
-            words |= {"rate": self._rate(), "spent": formats.duration(now - self._begun)}
+            words |= {"rate": self._rate(), "spent": formats.duration(self._before + now - self._begun)}
         self.line(
             _fitting(words, self._console.width if self._live else _WIDE, ("rate", "update", "spent", "epoch", "loss")).rstrip()
         )
@@ -161,9 +165,9 @@ class Display(Progress):
             return words | {"stop": "stopping after this update; Ctrl-C again stops at once"}
         words["epoch"] = f"epoch {update.epoch:.1f}"
         if self._weight:
-            words["loss"] = f"loss {number(self._loss / self._weight)}"
+            words["loss"] = f"loss {formats.plain(self._loss / self._weight)}"
         if self._best is not None:
-            words["score"] = f"best valid {self._label} {number(self._best)}"
+            words["score"] = f"best valid {self._label} {formats.plain(self._best)}"
         words["rate"] = self._rate()
         made = update.update - (self._first or 0)
         if update.total:
@@ -183,6 +187,7 @@ class Display(Progress):
                 self.warn(warning)
         run = shlex.quote(str(self._run))
         following = _NEXT.get(result["task"], "predict {run} NEW-DATA --out predictions.csv").format(run=run)
+        self.line(f"stopped {result['training']['stopped']}")
         self.line(f"report  {self._run / 'report.html'}", whole=True)
         self.line(f"run     {self._run}", whole=True)
         self.line(f"next    throughtime {following}", whole=True)

@@ -39,7 +39,7 @@ class SettingOption(click.Option):
             [f"--{flag}/--no-{flag}" if switch else f"--{flag}"],
             default=None,
             metavar=None if switch else _metavar(field.name, hint, section),
-            help=field.metadata["help"] + (f" [{shown}]" if default not in (None, (), True, False) else ""),
+            help=_about(field, section) + (f" [{shown}]" if default not in (None, (), True, False) else ""),
         )
         self.section = _TITLES[section]
 
@@ -63,6 +63,12 @@ class FitCommand(click.Command):
         for title, records in found.items():
             with formatter.section(title):
                 formatter.write_dl(records, col_max=34)
+
+
+def _about(field: dataclasses.Field[Any], section: str) -> str:
+    """What a field is; before it the task that it is for, where that is a single one and the heading does not say it."""
+    tasks, help = field.metadata["tasks"], field.metadata["help"]
+    return f"for {tasks[0]}: {help}" if len(tasks) == 1 and section not in tasks else str(help)
 
 
 def _metavar(name: str, hint: Any, section: str) -> str:
@@ -106,15 +112,17 @@ def _of_toml(path: Path) -> Settings:
         raise SettingsError(f"--config {path}: byte {error.start:,} is not UTF-8; TOML files are") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"--config {path} is no TOML: {error}") from None
-    settings = Settings()
     for name, value in values.items():
         section = isinstance(value, Mapping) and name in SECTIONS
         for key, one in value.items() if section else ((name, value),):
             try:
-                settings = Settings.of({name: {key: one}} if section else {key: one}, settings)
+                Settings.of({name: {key: one}} if section else {key: one})
             except SettingsError as error:
                 raise SettingsError(f"--config {path}{_line_of(key, text)}: {error}") from None
-    return settings
+    try:
+        return Settings.of(values)
+    except SettingsError as error:
+        raise SettingsError(f"--config {path}: {error}") from None
 
 
 def _line_of(key: str, text: str) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from throughtime.errors import SettingsError
+from throughtime.errors import RunError, SettingsError
 
 ENDINGS = (".csv", ".parquet", ".jsonl")
+_DIGITS = 9
 
 
 def check_out(out: Path | None, *sources: Path | None) -> None:
@@ -21,9 +22,11 @@ def check_out(out: Path | None, *sources: Path | None) -> None:
         sources: what is read, and must not be written over.
 
     Raises:
-        SettingsError: another ending, a folder that is not there, or the data itself.
+        SettingsError: another ending, a folder that is not there, or the data itself; or stdout is closed.
     """
     if out is None:
+        if sys.__stdout__ is None:
+            raise SettingsError("stdout is closed, so what is printed would be lost; open it, or give --out FILE")
         return
     if out.suffix.lower() not in ENDINGS:
         raise SettingsError(f"--out {out} ends in {out.suffix or 'nothing'}, expected {', '.join(ENDINGS)}")
@@ -44,6 +47,7 @@ def write_table(table: dict[str, list[Any]], out: Path | None) -> None:
 
     Raises:
         RunError: it cannot be written.
+        BrokenPipeError: nobody reads stdout any more.
     """
     import polars as pl
 
@@ -51,27 +55,24 @@ def write_table(table: dict[str, list[Any]], out: Path | None) -> None:
 
     frame, content = pl.DataFrame(table, strict=False), io.BytesIO()
     ending = ".csv" if out is None else out.suffix.lower()
+    if ending != ".parquet":  # what a network says in float32 is no more exact than this
+        frame = frame.with_columns(pl.selectors.float().round_sig_figs(_DIGITS))
+    if ending != ".parquet":
+        frame = frame.with_columns(pl.selectors.datetime().dt.to_string("%Y-%m-%d %H:%M:%S"))
     writers: dict[str, Callable[[io.BytesIO], object]]
     writers = {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".jsonl": frame.write_ndjson}
     writers[ending](content)
     if out is not None:
         write_bytes(out, content.getvalue())
         return
-    sys.stdout.flush()
-    sys.stdout.buffer.write(content.getvalue())  # UTF-8 whatever the terminal is: it is data
-    sys.stdout.buffer.flush()
-
-
-def number(value: Any) -> str:
-    """A number as people read it, in characters that every terminal has.
-
-    Example:
-        >>> number(0.62396), number(-12345.6), number(None)
-        ('0.6240', '-12,346', '-')
-    """
-    from throughtime.report import formats
-
-    return formats.number(value).replace("−", "-").replace("–", "-")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content.getvalue())  # UTF-8 whatever the terminal is: it is data
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RunError(f"stdout cannot be written to: {error.strerror}; give --out FILE, in a place with space") from error
 
 
 def score_lines(scores: dict[str, float], metric: str, label: str) -> list[str]:
@@ -82,8 +83,10 @@ def score_lines(scores: dict[str, float], metric: str, label: str) -> list[str]:
         metric: the one that comes first: what the task is judged by.
         label: what people call it.
     """
+    from throughtime.report import formats
+
     order = sorted(scores, key=lambda name: name != metric)
-    return aligned([[_heading(name, metric, label), number(scores[name])] for name in order])
+    return aligned([[_heading(name, metric, label), formats.plain(scores[name])] for name in order])
 
 
 def _heading(name: str, metric: str, label: str) -> str:
@@ -111,11 +114,16 @@ def result_lines(result: dict[str, Any], width: int) -> list[str]:
     model = result["model"]
     rows = [["", *(_heading(name, metric["name"], metric["label"]) for name in names), "parameters", "seconds"]]
     rows.append(
-        ["this model", *(number(own.get(name)) for name in names), number(model["parameters"]), _seconds(result["training"])]
+        [
+            "this model",
+            *(formats.plain(own.get(name)) for name in names),
+            formats.plain(model["parameters"]),
+            _seconds(result["training"]),
+        ]
     )
     for rival in rivals:
-        scores = (number(rival["scores"].get(name)) for name in names)
-        rows.append([rival["name"], *scores, number(rival["parameters"]), _seconds(rival)])
+        scores = (formats.plain(rival["scores"].get(name)) for name in names)
+        rows.append([rival["name"], *scores, formats.plain(rival["parameters"]), _seconds(rival)])
     columns = list(range(len(rows[0])))
     while True:
         lines = aligned([[row[column] for column in columns] for row in rows])

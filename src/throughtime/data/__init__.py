@@ -1,6 +1,6 @@
 """Readers: from files and folders to sequences and time series."""
 
-from throughtime.data.read import read as read
+from throughtime.data.read import read as read, with_parts as with_parts
 from throughtime.data.records import (
     Dataset as Dataset,
     Frequency as Frequency,

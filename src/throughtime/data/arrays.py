@@ -35,7 +35,7 @@ def read_npz(path: Path, settings: Settings, with_target: bool) -> Dataset:
         with_target: whether there must be targets.
 
     Returns:
-        The dataset; its sequences are numeric ``[T, F]`` float32.
+        The dataset; its sequences are numeric ``[T, F]`` float64.
 
     Raises:
         DataError: a file that is no ``.npz``, is damaged, or holds pickled objects; arrays that are not there, or do not fit
@@ -310,11 +310,14 @@ def _floats(values: Any, where: str) -> NDArray[np.float64]:
         ) from None
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where} is {_shortened(values)} of type {array.dtype}; expected numbers")
-    return array.astype(np.float64, copy=False)
+    floats: NDArray[np.float64] = array.astype(np.float64, copy=False)
+    if array.dtype.kind in "iu" and array.size and np.abs(floats).max() > 2**53:
+        raise DataError(f"{where} holds whole numbers beyond 2^53, which lose their last digits; take an offset off them first")
+    return floats
 
 
-def _settled(arrays: list[NDArray[np.float64]], policy: Policy, name: str) -> tuple[list[NDArray[np.float32]], int]:
-    """The arrays in single precision, without what is missing, or with NaN for it."""
+def _settled(arrays: list[NDArray[np.float64]], policy: Policy, name: str) -> tuple[list[NDArray[np.float64]], int]:
+    """The arrays without what is missing, or with NaN for it."""
     lengths = [len(array) for array in arrays]
     codes, starts = np.repeat(np.arange(len(arrays)), lengths), np.cumsum([0, *lengths])
     values, count = settle(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -21,6 +21,15 @@ PARTS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """What a column or a folder may call the three parts, in lower case."""
+
+SPLITS = ("split", "part", "partition", "subset", "set", "fold")
+"""What the column of the parts may be called, in lower case."""
+
+LABELS = ("label", "labels", "target", "class", "category", "tag", "tags", "y")
+"""What the column to predict may be called, in lower case."""
+
+CLASSES = 20
+"""Whole numbers of at most so many values are classes, unless the task says otherwise; of more, quantities."""
 
 _WITHOUT_HEADER = (".parquet", ".pq", ".jsonl", ".ndjson")
 
@@ -70,11 +79,13 @@ def guess(frame: pl.DataFrame, names: Sequence[str], taken: Iterable[str] = ()) 
 
 def guess_split(frame: pl.DataFrame, taken: Iterable[str] = ()) -> str | None:
     """The column that says which part each row belongs to: called so, and with names of parts in all its first cells."""
-    name = guess(frame, ("split", "part", "partition", "subset", "set"), taken)
-    if name is None or frame[name].dtype != pl.String:
-        return None
-    first = frame[name].head(1000).drop_nulls().str.strip_chars().str.to_lowercase()
-    return name if len(first) and first.is_in(list(PARTS)).all() else None
+    named = [name for name in frame.columns if name.lower() in SPLITS and name not in taken]
+    for name in sorted(named, key=lambda name: SPLITS.index(name.lower())):
+        if frame[name].dtype == pl.String:
+            first = frame[name].head(1000).drop_nulls().str.strip_chars().str.to_lowercase()
+            if len(first) and first.is_in(list(PARTS)).all():
+                return name
+    return None
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
@@ -97,8 +108,16 @@ def is_number(column: pl.Series) -> bool:
     return len(text) > 0 and 2 * int(text.cast(pl.Float64, strict=False).is_not_null().sum()) >= len(text)
 
 
-def numbers(column: pl.Series, source: Path) -> NDArray[np.float64]:
+_FILL = "mend the cell, or leave it empty and use --missing interpolate or --missing mask"
+
+
+def numbers(column: pl.Series, source: Path, mend: str = _FILL) -> NDArray[np.float64]:
     """The column as numbers ``[n]``; NaN where a cell is blank, NaN, null or one of ``BLANK``.
+
+    Args:
+        column: n cells.
+        source: the file, for messages.
+        mend: what to do about a cell that is no number, for the message.
 
     Raises:
         DataError: a cell that is something else, with row, column and content.
@@ -117,8 +136,7 @@ def numbers(column: pl.Series, source: Path) -> NDArray[np.float64]:
             more = f" (and {len(bad) - 1:,} more cells like it)" if len(bad) > 1 else ""
             raise DataError(
                 f"{place(source, bad[0], column.name)}: {column[bad[0]]!r} is not a number{more}; expected digits with a "
-                "decimal point; "
-                "mend the cell, or leave it empty and use --missing interpolate or --missing mask"
+                f"decimal point; {mend}"
             )
     else:
         raise DataError(
@@ -127,8 +145,12 @@ def numbers(column: pl.Series, source: Path) -> NDArray[np.float64]:
     return values.fill_null(float("nan")).to_numpy().astype(np.float64, copy=False)
 
 
-def parts_of(column: pl.Series, source: Path) -> list[str]:
+def parts_of(column: pl.Series, where: Callable[[int], str]) -> list[str]:
     """The part of each row: ``train``, ``valid`` or ``test``.
+
+    Args:
+        column: n cells.
+        where: the place of a row of it, for the message.
 
     Raises:
         DataError: a cell that names no part, with its row.
@@ -138,8 +160,8 @@ def parts_of(column: pl.Series, source: Path) -> list[str]:
     bad = parts.is_null().arg_true()
     if len(bad):
         raise DataError(
-            f"{place(source, bad[0], column.name)}: {column[bad[0]]!r} is no part of a split; expected train, valid or test; "
-            "mend the cell, or name another column with --split-column"
+            f"{where(bad[0])}: {column[bad[0]]!r} is no part of a split; expected train, valid (or validation, val, dev) or "
+            "test; mend the cell, or name another column with --split-column"
         )
     return parts.to_list()
 
@@ -168,6 +190,11 @@ def one_per_group(column: pl.Series, codes: NDArray[np.int64], groups: Sequence[
             f"expected one {column.name} for each sequence; mend the column, or name another"
         )
     return column.gather(first)
+
+
+def as_it_is(column: pl.Series) -> pl.Series:
+    """The column itself: names of a table that was not read from text are what they are."""
+    return column
 
 
 def codes_of(column: pl.Series, source: Path) -> tuple[NDArray[np.int64], list[str]]:

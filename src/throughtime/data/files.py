@@ -13,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from throughtime.data.columns import listed
+from throughtime.data.records import Role
 from throughtime.errors import DataError
+from throughtime.settings import Settings
+from throughtime.store import is_run
 
 BLOCK = 1 << 24
 _MAGIC = {
@@ -144,11 +147,17 @@ def start_of(path: Path, size: int = 1 << 20) -> str:
     return block.decode("utf-8-sig", errors="ignore").replace("\r\n", "\n")
 
 
+def is_divided(role: Role, settings: Settings) -> bool:
+    """Whether parts are made from a file, unless it says itself what part each row is."""
+    return role == "training" and (settings.data.valid is None or settings.data.test is None)
+
+
 def files_below(folder: Path) -> list[Path]:
-    """All files in a folder and in its folders, sorted, without hidden ones, compiled Python and following links to folders."""
+    """All files in a folder and in its folders, sorted, but for hidden ones, compiled Python and runs; no link is followed."""
     found: list[Path] = []
     for base, folders, names in os.walk(folder, onerror=_unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
+        passed_over = {name for name in folders if name.startswith(".") or name == "__pycache__" or is_run(Path(base, name))}
+        folders[:] = sorted({*folders} - passed_over)
         found += [Path(base, name) for name in sorted(names) if not name.startswith(".")]
     return found
 
@@ -176,6 +185,28 @@ def plural(count: int, noun: str, many: str | None = None) -> str:
         ('1 row', '12,544 rows', '2 classes')
     """
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def repeated(what: str, count: int, total: int, path: Path, role: Role, *, divided: bool) -> list[str]:
+    """What the user is told of things that come again in a file: a line where it is learned or scored from, else nothing.
+
+    Args:
+        what: is repeated.
+        count: how many.
+        total: of how many.
+        path: the file.
+        role: what it is read for.
+        divided: whether the parts are made from it.
+
+    Example:
+        >>> repeated("rows", 3, 40, Path("a.csv"), "training", divided=True)
+        ['a.csv: repeated rows: 3 of 40; they are kept, and stay in one part']
+        >>> repeated("rows", 3, 40, Path("a.csv"), "new", divided=False)
+        []
+    """
+    if not count or role == "new":
+        return []
+    return [f"{path.name}: repeated {what}: {count:,} of {total:,}; they are kept{', and stay in one part' * divided}"]
 
 
 def shown(value: object, size: int = 40) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +15,12 @@ from throughtime.data.columns import place, row_number
 from throughtime.data.files import plural
 from throughtime.data.frequency import at, infer, positions
 from throughtime.data.missing import MEND, Policy, done
-from throughtime.data.records import Frequency, Panel, Series
+from throughtime.data.records import Frequency, Panel, Role, Series
 from throughtime.data.times import show
 from throughtime.errors import DataError
 
 FEWEST = 10
-"""Values that a series must have."""
+"""Values that a series must have to be learned from, and to tell its frequency."""
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,25 @@ class _Counts:
     late: int = 0
 
 
-def lay_out(rows: Rows, policy: Policy, source: Path) -> tuple[Panel, list[str]]:
+def lay_out(
+    rows: Rows, policy: Policy, source: Path, *, role: Role = "training", frequency: Frequency | None = None
+) -> tuple[Panel, list[str]]:
     """The panel, and what the user should know.
+
+    A value that is missing stays NaN whatever ``policy`` says, or a forecast would be made from what comes after it, and scored
+    on what was made up: it is for the windows to fill their own past.
 
     Args:
         rows: all cells.
-        policy: what is done about gaps and missing numbers: named as an error, interpolated in time, or left NaN (covariates
-            are interpolated then).
+        policy: whether gaps and missing numbers are an error. If not, missing covariates are filled: past ones by the value
+            before, future ones, which are known in advance, by interpolation.
         source: the file, for messages.
+        role: what it is read for; a series to learn from has ``FEWEST`` values at least.
+        frequency: of the series that these go on with, if they do: fewer than ``FEWEST`` values cannot tell theirs.
 
     Raises:
-        DataError: two rows of one time, irregular steps, series of different frequency or of fewer than ``FEWEST`` values,
-            and, with ``policy`` ``"error"``, anything missing.
+        DataError: two rows of one time, irregular steps, series of different frequency or of too few values, and, with
+            ``policy`` ``"error"``, anything missing.
     """
     order = np.lexsort((rows.times, rows.codes))
     _refuse_doubles(rows, order, source)
@@ -94,21 +101,32 @@ def lay_out(rows: Rows, policy: Policy, source: Path) -> tuple[Panel, list[str]]
     bounds = np.searchsorted(rows.codes[order], np.arange(len(rows.ids) + 1))
     counts = _Counts()
     series: list[Series] = []
-    frequency: Frequency | None = None
+    like = "the series that the model is fitted on" if frequency is not None else repr(rows.ids[0])
     for code, (start, stop) in enumerate(pairwise(bounds)):
-        chosen = _trimmed(rows, order[start:stop], rows.ids[code], counts, source)
-        own = infer(rows.times[chosen])
-        if frequency is not None and own != frequency:
+        chosen = _trimmed(rows, order[start:stop], rows.ids[code], FEWEST if role == "training" else 1, counts, source)
+        times = rows.times[chosen]
+        own = _frequency(times, frequency)
+        if frequency is not None and (own.unit, own.count) != (frequency.unit, frequency.count):
             raise DataError(
-                f"{source}: series {rows.ids[code]!r} has a step {own}, but {rows.ids[0]!r} {frequency}; one model "
-                "forecasts series of one "
-                "frequency; put them into files of their own"
+                f"{source}: series {rows.ids[code]!r} has a step {own}, but {like} {frequency}; one model forecasts series of "
+                "one frequency; put them into files of their own"
             )
-        frequency = own
+        frequency = frequency or own
         series.append(_one(rows, chosen, code, own, policy, counts, source))
     assert frequency is not None
     panel = Panel(series, frequency, rows.past, rows.future, rows.static_names, rows.target_name)
     return panel, warnings + _warnings(counts, policy, len(series))
+
+
+def _frequency(times: NDArray[Any], known: Frequency | None) -> Frequency:
+    """The frequency of a series; a few values have the one that is known, if two of them follow each other in it."""
+    if known is None or len(times) >= FEWEST:
+        return infer(times)
+    if (times.dtype.kind == "i") != (known.unit == "step"):
+        return infer(times) if len(times) > 1 else Frequency("step" if times.dtype.kind == "i" else "D")
+    steps, on_grid = positions(times, times, known)
+    follows = len(times) == 1 or (on_grid[1:] & on_grid[:-1] & (np.diff(steps) == 1)).any()
+    return known if follows else infer(times)
 
 
 def _refuse_doubles(rows: Rows, order: NDArray[np.int64], source: Path) -> None:
@@ -125,12 +143,12 @@ def _refuse_doubles(rows: Rows, order: NDArray[np.int64], source: Path) -> None:
         )
 
 
-def _trimmed(rows: Rows, chosen: NDArray[np.int64], name: str, counts: _Counts, source: Path) -> NDArray[np.int64]:
+def _trimmed(rows: Rows, chosen: NDArray[np.int64], name: str, fewest: int, counts: _Counts, source: Path) -> NDArray[np.int64]:
     """The rows of a series from its first value on; to its last value, or as far as future covariates are known."""
     present = np.flatnonzero(~np.isnan(rows.values[chosen]))
-    if len(present) < FEWEST:
+    if len(present) < fewest:
         raise DataError(
-            f"{source}: series {name!r} has {plural(len(present), 'value')}, expected {FEWEST} at least; "
+            f"{source}: series {name!r} has {plural(len(present), 'value')}, expected {fewest} at least; "
             "leave it out, or add more of its past"
         )
     first, end = int(present[0]), int(present[-1]) + 1
@@ -162,15 +180,13 @@ def _one(
             _refuse_missing(rows, chosen[inside][missing], source)
         counts.blank += int(missing.sum())
         values[~np.isfinite(values)] = np.nan
-    if policy == "interpolate":
-        values = _filled(values)
     covariates = np.full((total, rows.covariates.shape[1]), np.nan)
     covariates[steps] = rows.covariates[rows.row[chosen]]
     wanted = np.ones(covariates.shape, bool)
     wanted[n:, : len(rows.past)] = False  # the past ones are not known beyond the last value
     _refuse_covariates(rows, chosen, steps, covariates, wanted, name, policy, counts, source)
-    past, future = covariates[:n, : len(rows.past)], covariates[:, len(rows.past) :]
-    past, future = (np.column_stack([_filled(c) for c in array.T]) if array.shape[1] else array for array in (past, future))
+    past = _filled(covariates[:n, : len(rows.past)], _held)
+    future = _filled(covariates[:, len(rows.past) :], _interpolated)
     parts = None
     if rows.parts is not None:
         latest = np.zeros(n, np.int64)
@@ -251,7 +267,7 @@ def _refuse_covariates(
     counts: _Counts,
     source: Path,
 ) -> None:
-    """Name a covariate that is missing, or count those that will be interpolated."""
+    """Name a covariate that is missing, or count those that will be filled in."""
     missing = (~np.isfinite(covariates) & wanted)[steps]
     if not missing.any():
         return
@@ -271,19 +287,33 @@ def _refuse_covariates(
     counts.covariates += int(missing.sum())
 
 
-def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _filled(columns: NDArray[np.float64], fill: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Columns ``[n, C]``, each of them filled if something is missing in it."""
+    return np.column_stack([fill(c) if not np.isfinite(c).all() else c for c in columns.T]) if columns.shape[1] else columns
+
+
+def _interpolated(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Linear in time; the ends are held."""
     known = np.isfinite(values)
-    if known.all():
-        return values
     place = np.arange(len(values))
     return np.interp(place, place[known], values[known])
+
+
+def _held(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As the last known value before; NaN before the first."""
+    known = np.isfinite(values)
+    last = np.maximum.accumulate(np.where(known, np.arange(len(values)), -1))
+    return np.where(last < 0, np.nan, values[last])
 
 
 def _warnings(counts: _Counts, policy: Policy, many: int) -> list[str]:
     lines = done(counts.absent, "missing step", policy, f" in {plural(counts.gaps, 'gap')}")
     lines += done(counts.blank, "missing value", policy)
-    lines += done(counts.covariates, "missing value", "interpolate", " of covariates")
+    if policy == "interpolate":  # a mask says so itself
+        lines = [f"{line} from what is known before each forecast; none is scored" for line in lines]
+    if counts.covariates:
+        filled = "filled in: --past as the one before, --future by interpolation"
+        lines.append(f"{plural(counts.covariates, 'missing value')} of covariates {filled}")
     for number, what in ((counts.early, "before the first value"), (counts.late, "after the last value")):
         if number:
             lines.append(f"the blank rows {what} were left out, in {number:,} of {many:,} series")

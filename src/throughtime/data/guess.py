@@ -8,8 +8,10 @@ from typing import Literal
 
 import polars as pl
 
-from throughtime.data.columns import PARTS, guess as named, is_number, listed
+from throughtime.data.columns import LABELS, SPLITS, guess as named, guess_split, is_number, listed
+from throughtime.data.records import Role
 from throughtime.data.tablefile import Table
+from throughtime.data.times import MONTH
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
@@ -27,11 +29,10 @@ TEXTS = (
     "document",
     "abstract",
 )
-LABELS = (
-    *("label", "labels", "target", "class", "category", "genre", "y", "sentiment", "topic", "intent", "emotion"),
-    *("rating", "stars", "score", "digit", "word", "command", "language", "is_spam", "spam"),
+LABELS_OF_TEXT = (
+    *(*LABELS, "genre", "sentiment", "topic", "intent", "emotion", "rating", "stars", "score"),
+    *("digit", "word", "command", "language", "is_spam", "spam"),
 )
-SPLITS = ("split", "part", "partition", "subset", "set", "fold")
 NO_LABELS = (
     *("id", "index", "idx", "uid", "uuid", "speaker", "subject", "patient", "author", "user", "user_id", "session"),
     *("date", "time", "timestamp", "year", "source", "file", "filename", "url", ""),
@@ -60,13 +61,14 @@ class Roles:
     group: str | None = None
 
 
-def guess_roles(table: Table, settings: Settings, with_target: bool) -> Roles:
+def guess_roles(table: Table, settings: Settings, with_target: bool, role: Role = "training") -> Roles:
     """What each column of a table is.
 
     Args:
         table: the table; its first rows are looked at.
         settings: which columns are what; they overrule every guess.
         with_target: whether the column to predict must be there.
+        role: what the table is read for; a part of its own need not have the column of the groups.
 
     Raises:
         DataError: a column that is not there, settings that do not go together, or nothing that could be learned from.
@@ -84,7 +86,7 @@ def guess_roles(table: Table, settings: Settings, with_target: bool) -> Roles:
         raise DataError(f"{table.path}: --task {data.task} does not go with {flag}; expected classify or regress")
     for flag in ("text", "path", "id", "time", "split_column", "group"):
         name = getattr(data, flag)
-        if name and (with_target or flag not in ("split_column", "group")):
+        if name and (with_target or flag not in ("split_column", "group")) and (role == "training" or flag != "group"):
             table.require(name, "--" + flag.replace("_", "-"))
     if data.target and with_target and data.task != "forecast" and not rows_make_sequences:
         table.require(data.target, "--target")
@@ -93,9 +95,7 @@ def guess_roles(table: Table, settings: Settings, with_target: bool) -> Roles:
         return Roles(kind)
     split = data.split_column if data.split_column in table.columns else None
     if data.split_column is None:
-        split = next(
-            (name for name in table.columns if name.lower() in SPLITS and name != column and _names_parts(sample[name])), None
-        )
+        split = guess_split(sample, [column])
     group = data.group if data.group in table.columns else None
     taken = [name for name in (column, split, group) if name]
     roles = [name for name in (*taken, data.target) if name]
@@ -117,21 +117,20 @@ def _kind(
     table: Table, sample: pl.DataFrame, settings: Settings, rows_make_sequences: bool
 ) -> tuple[Literal["text", "sound", "long", "series"], str]:
     """What the table holds, and the column of the text or of the paths."""
-    from throughtime.data.series import looks_like_series
+    from throughtime.data.series import is_called_series, looks_like_series
 
     data = settings.data
     if data.path:
         return "sound", data.path
     if data.text:
         return "text", data.text
-    if data.task == "forecast":
+    if data.task == "forecast" or (data.task == "auto" and is_called_series(table.columns)):
         return "series", ""
     if data.task == "tag":
         return "long", ""
     taken = [name for name in (data.target, data.split_column, data.group) if name]
-    free = [
-        name for name in sample.columns if name not in taken and sample.schema[name] in (pl.String, pl.Categorical, pl.Enum)
-    ]
+    schema = sample.schema  # made anew at every look at it, for all columns
+    free = [name for name, kind in schema.items() if name not in taken and kind in (pl.String, pl.Categorical, pl.Enum)]
     cells = {name: sample[name].cast(pl.String).drop_nulls() for name in free}
     cells = {name: column for name, column in cells.items() if len(column) and not is_number(column)}
     if not rows_make_sequences:
@@ -142,7 +141,7 @@ def _kind(
             return "text", text
     if data.task == "auto" and looks_like_series(sample):
         return "series", ""
-    others = [name for name in sample.columns if name not in taken and name not in cells]
+    others = [name for name in schema if name not in taken and name not in cells]
     if not rows_make_sequences and (
         data.task == "lm" or len(others) <= 1 or not any(sample[name].dtype.is_numeric() for name in others)
     ):
@@ -172,7 +171,7 @@ def _text(sample: pl.DataFrame, cells: dict[str, pl.Series], sure: bool) -> str 
 
 def _target(sample: pl.DataFrame, taken: Iterable[str]) -> str | None:
     """The column of the label: by its name, else the last of few values, else the only one left."""
-    if name := named(sample, LABELS, taken):
+    if name := named(sample, LABELS_OF_TEXT, taken):
         return name
     rest = [name for name in sample.columns if name not in taken]
     likely = [name for name in rest if name.lower() not in (*NO_LABELS, *SPLITS)]
@@ -186,11 +185,7 @@ def _target(sample: pl.DataFrame, taken: Iterable[str]) -> str | None:
     return likely[0] if len(likely) == 1 else None
 
 
-def _names_parts(column: pl.Series) -> bool:
-    """Whether a column says train, valid or test, and nothing else."""
-    return column.dtype == pl.String and bool(column.drop_nulls().str.strip_chars().str.to_lowercase().is_in(list(PARTS)).all())
-
-
 def _looks_like_time(column: pl.Series) -> bool:
-    share = column.str.contains(r"^\s*\d{1,4}[-/.:]\d{1,2}([-/.: T]|$)").mean()
+    number = r"\d{1,4}[-/.:]\d{1,2}([-/.: T]|$)"
+    share = column.str.contains(rf"^\s*({number}|(\d{{1,2}}[ -])?{MONTH}\.?[ -]\d{{1,4}}\b)").mean()
     return isinstance(share, float) and share > 0.9

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from throughtime.data.columns import find, guess, guess_split, is_number, listed
+from throughtime.data.columns import LABELS, find, guess, guess_split, is_number, listed
 from throughtime.data.times import times_of
 from throughtime.errors import DataError
 from throughtime.settings import Settings
@@ -17,7 +17,6 @@ _TIMES = ("ds", "timestamp", "datetime", "date_time", "date", "time", "period", 
 _STEPS = ("t", "step", "time_step", "timestep", "time_idx", "time")
 IDS = ("unique_id", "series_id", "series", "item_id", "id", "sequence")
 _VALUES = ("y", "target", "value", "values")
-_LABELS = ("label", "labels", "class", "category", "tag", "tags", *_VALUES[:2])
 _ROW_NAMES = ("", "unnamed: 0", "rownames", "row_names", "index")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _FULL = (
@@ -34,6 +33,11 @@ _FULL = (
     "november",
     "december",
 )
+
+
+def is_called_series(columns: Sequence[str]) -> bool:
+    """Whether the names alone say that a table holds time series: ``ds`` and ``y``."""
+    return {"ds", "y"} <= {name.lower() for name in columns}
 
 
 def looks_like_series(frame: pl.DataFrame) -> bool:
@@ -53,12 +57,12 @@ def looks_like_series(frame: pl.DataFrame) -> bool:
     """
     if len(frame) == 0:
         return False
-    if {"ds", "y"} <= {name.lower() for name in frame.columns}:
+    if is_called_series(frame.columns):
         return True
     time = _guessed_time(frame)
     key = _named_id(frame, time)
     rest = [name for name in frame.columns if name not in time and name != key]
-    labels = [name for name in rest if name.lower() in _LABELS]
+    labels = [name for name in rest if name.lower() in LABELS]
     if not time or not any(is_number(frame[name]) for name in rest) or any(not is_number(frame[name]) for name in labels):
         return False
     if key is not None and any((frame.group_by(key).agg(pl.col(name).n_unique() == 1))[name].all() for name in labels):

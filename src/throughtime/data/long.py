@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from throughtime.data.columns import (
+    CLASSES,
+    LABELS,
+    as_it_is,
     codes_of,
     find,
     guess,
@@ -26,20 +29,27 @@ from throughtime.data.columns import (
 )
 from throughtime.data.files import plural
 from throughtime.data.missing import done, settle
-from throughtime.data.records import Dataset, Sequences
+from throughtime.data.records import Dataset, Role, Sequences
 from throughtime.data.times import times_of
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
-FEW = 20
-"""Whole numbers of at most so many values are classes; of more, numbers."""
-
 _IDS = ("id", "sequence", "sequence_id", "seq", "series", "series_id", "unique_id", "case", "sample", "session")
 _TIMES = ("step", "t", "time", "timestamp", "date", "datetime", "ds", "time_step", "timestep", "position", "index")
-_LABELS = ("label", "target", "class", "y", "category", "tag", "labels", "tags")
+
+_NAMES = "mend the cell, or give --task classify (or tag) if the labels are names"
+"""What to do about a label that is no number, where the others are."""
 
 
-def read_long(frame: pl.DataFrame, source: Path, settings: Settings, with_target: bool) -> Dataset:
+def read_long(
+    frame: pl.DataFrame,
+    source: Path,
+    settings: Settings,
+    with_target: bool,
+    *,
+    role: Role = "training",
+    written: Callable[[pl.Series], pl.Series] = as_it_is,
+) -> Dataset:
     """The sequences of a table with a row for each step.
 
     A label that is the same in all rows of an id belongs to the sequence: text, or whole numbers of few values, is a class,
@@ -51,9 +61,11 @@ def read_long(frame: pl.DataFrame, source: Path, settings: Settings, with_target
         source: the file, for messages.
         settings: which columns are what; the rest is guessed.
         with_target: whether the label must be there.
+        role: what it is read for; a part of its own need not have the column of the groups.
+        written: gives a column of names as the file has it, where numbers were made of them.
 
     Returns:
-        The dataset; its sequences are numeric ``[T, F]`` float32, in the order in which their ids appear.
+        The dataset; its sequences are numeric ``[T, F]`` float64, in the order in which their ids appear.
 
     Raises:
         DataError: columns that are not there, cells that are no numbers, two rows of one id and time, blank labels, labels
@@ -67,6 +79,8 @@ def read_long(frame: pl.DataFrame, source: Path, settings: Settings, with_target
     }
     if not with_target and data.target not in frame.columns:
         given.pop("target", None)
+    if role == "part" and data.group not in frame.columns:
+        given.pop("group", None)
     taken = {name: find(frame, column, name, source) for name, column in given.items()}
     if "split_column" not in taken and (split := guess_split(frame, [*taken.values(), *data.features])):
         taken["split_column"] = split
@@ -79,7 +93,7 @@ def read_long(frame: pl.DataFrame, source: Path, settings: Settings, with_target
     target = taken.get("target")
     if target is None and data.target is None:
         target = _guessed_target(frame, [key, time, *taken.values(), *data.features], with_target, source)
-    codes, names = codes_of(frame[key], source)
+    codes, names = codes_of(written(frame[key]), source)
     order = _ordered(frame, codes, names, time, source)
     features, warnings = _features(frame, [key, time, target, *taken.values()], data.features, source)
     values = np.column_stack([numbers(frame[name], source) for name in features])[order]
@@ -91,11 +105,15 @@ def read_long(frame: pl.DataFrame, source: Path, settings: Settings, with_target
     task: str = "classify" if data.task == "auto" else data.task
     targets = None
     if target is not None:
-        task, targets = _targets(frame[target], codes, names, order, cuts, data.task, with_target, source)
+        numeric = _are_numbers(frame[target], data.task, source)
+        labels = frame[target] if numeric else written(frame[target])
+        task, targets = _targets(labels, codes, names, order, cuts, data.task, numeric, with_target, source)
     elif task not in ("classify", "tag", "regress"):
         raise _not_served(task, source)
     once = {
-        name: one_per_group(frame[taken[name]], codes, names, source) for name in ("split_column", "group") if name in taken
+        name: one_per_group(written(frame[taken[name]]), codes, names, source)
+        for name in ("split_column", "group")
+        if name in taken
     }
     content = Sequences(
         "numeric",
@@ -103,7 +121,7 @@ def read_long(frame: pl.DataFrame, source: Path, settings: Settings, with_target
         targets,
         [f"{source.name} {key} {name}" for name in names],
         once["group"].cast(pl.String).fill_null("").to_list() if "group" in once else None,
-        parts_of(once["split_column"], source) if "split_column" in once else None,
+        _parts(once["split_column"], codes, source) if "split_column" in once else None,
         tuple(features),
         target or "target",
     )
@@ -136,26 +154,27 @@ def describe(content: Sequences, task: str, target: str | None) -> str:
     return f"{verb} {what}{kinds}: {len(lengths):,} of {size} steps, {plural(len(content.features), 'feature')}"
 
 
-def classes_or_numbers(column: pl.Series, task: str, source: Path) -> list[str] | NDArray[np.float64]:
-    """Labels as class names, or as numbers: as ``task`` says, or else as they look.
+def _are_numbers(column: pl.Series, task: str, source: Path) -> bool:
+    """Whether labels are quantities: as ``task`` says, or else numbers that are not whole, or of more values than `CLASSES`."""
+    if task != "auto" or not is_number(column) or column.dtype == pl.Boolean:
+        return task == "regress"
+    values = numbers(column, source, _NAMES)
+    values = values[~np.isnan(values)]
+    return not (values == np.round(values)).all() or len(np.unique(values)) > CLASSES
 
-    Args:
-        column: n labels, none of them blank.
-        task: ``classify`` or ``tag`` for names, ``regress`` for numbers, ``auto`` to decide: text is names, and so are whole
-            numbers of at most ``FEW`` values.
-        source: the file, for messages.
-    """
-    if task == "auto":
-        task = "classify"
-        if is_number(column) and column.dtype != pl.Boolean:
-            values = numbers(column, source)
-            task = "classify" if (values == np.round(values)).all() and len(np.unique(values)) <= FEW else "regress"
-    if task == "regress":
-        return numbers(column, source)
-    if column.dtype.is_float() and (column == column.round()).all():
-        column = column.cast(pl.Int64)
+
+def _names(column: pl.Series) -> list[str]:
+    """Labels as names of classes; a whole number is called so whatever type it has."""
+    if column.dtype.is_float():
+        whole = column.cast(pl.Int64, strict=False)
+        column = whole.cast(pl.String).zip_with(whole == column, column.cast(pl.String))
     names: list[str] = column.cast(pl.String).str.strip_chars().to_list()
     return names
+
+
+def _parts(column: pl.Series, codes: NDArray[np.int64], source: Path) -> list[str]:
+    """The part of each sequence; a name that is none is shown where it first stands."""
+    return parts_of(column, lambda code: place(source, int(np.argmax(codes == code)), column.name))
 
 
 def _sentence(content: Sequences, task: str, key: str, time: str | None, target: str | None, source: Path) -> str:
@@ -171,7 +190,7 @@ def _guessed_id(frame: pl.DataFrame, taken: Sequence[str], source: Path) -> str:
         return named
     for name in frame.columns:
         column = frame[name]
-        if name in taken or name.lower() in (*_TIMES, *_LABELS) or column.dtype.is_float() or column.dtype.is_nested():
+        if name in taken or name.lower() in (*_TIMES, *LABELS) or column.dtype.is_float() or column.dtype.is_nested():
             continue
         many = column.n_unique()
         if 1 < many <= len(frame) / 2 and int(column.rle_id().max() or 0) + 1 == many:  # type: ignore[arg-type]
@@ -184,7 +203,7 @@ def _guessed_id(frame: pl.DataFrame, taken: Sequence[str], source: Path) -> str:
 def _guessed_target(frame: pl.DataFrame, taken: Sequence[str | None], with_target: bool, source: Path) -> str | None:
     """By name, or the last column; only by name where it need not be there."""
     rest = [name for name in frame.columns if name not in taken]
-    target = guess(frame, _LABELS, [name for name in taken if name is not None])
+    target = guess(frame, LABELS, [name for name in taken if name is not None])
     if target is None and with_target:
         if not rest:
             raise DataError(f"{source}: no column is left for the label; name one with --target")
@@ -247,10 +266,11 @@ def _targets(
     order: NDArray[np.int64],
     cuts: NDArray[np.int64],
     task: str,
+    numeric: bool,
     with_target: bool,
     source: Path,
 ) -> tuple[str, Any]:
-    """The task, and the targets of the sequences or of their steps."""
+    """The task, and the targets of the sequences or of their steps: numbers where they are ``numeric``, else names."""
     if task not in ("auto", "classify", "tag", "regress"):
         raise _not_served(task, source)
     if column.dtype == pl.String:
@@ -268,14 +288,13 @@ def _targets(
         )
     sorted_column = column.gather(order)
     same = (sorted_column[1:] == sorted_column[:-1]).to_numpy() | (np.diff(codes[order]) != 0)
-    if task == "classify" or (task != "tag" and same.all()):
-        labels = classes_or_numbers(one_per_group(column, codes, names, source), task, source)
-        return "classify" if isinstance(labels, list) else "regress", labels
-    labels = classes_or_numbers(sorted_column, task, source)
-    if isinstance(labels, list):
-        bounds = [0, *cuts.tolist(), len(labels)]
-        return "tag", [labels[start:stop] for start, stop in pairwise(bounds)]
-    return "regress", np.split(labels, cuts)
+    by_step = task == "tag" or (task != "classify" and not same.all())
+    column = sorted_column if by_step else one_per_group(column, codes, names, source)
+    labels = numbers(column, source, _NAMES) if numeric else _names(column)
+    found = "regress" if numeric else "tag" if by_step else "classify"
+    if not by_step:
+        return found, labels
+    return found, [labels[start:stop] for start, stop in pairwise([0, *cuts.tolist(), len(labels)])]
 
 
 def _not_served(task: str, source: Path) -> DataError:

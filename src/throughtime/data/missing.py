@@ -17,8 +17,10 @@ MEND = "--missing interpolate fills it in, --missing mask lets the model see tha
 
 def settle(
     values: NDArray[Any], codes: NDArray[np.int64], policy: Policy, name: Callable[[int, int], str]
-) -> tuple[NDArray[np.float32], int]:
-    """The values in single precision, with NaN and infinities treated as ``policy`` says.
+) -> tuple[NDArray[np.float64], int]:
+    """The values, with NaN and infinities treated as ``policy`` says.
+
+    They stay in double precision: single precision is enough once they are scaled, but not for a small change at a high level.
 
     Interpolation is linear in the steps of a sequence; before its first and after its last value that value is held.
 
@@ -38,28 +40,27 @@ def settle(
         >>> settle(np.array([[1.0], [np.nan], [3.0]]), np.zeros(3, np.int64), "interpolate", lambda row, column: f"row {row}")
         (array([[1.],
                [2.],
-               [3.]], dtype=float32), 1)
+               [3.]]), 1)
     """
-    with np.errstate(over="ignore"):
-        single = values.astype(np.float32)
-    missing = ~np.isfinite(single)
+    settled = values.astype(np.float64)
+    missing = ~np.isfinite(settled)
     count = int(missing.sum())
     if count == 0:
-        return single, 0
+        return settled, 0
     if policy == "error":
         row, column = np.argwhere(missing)[0]
         more = f" (and {count - 1:,} more)" if count > 1 else ""
-        what = "missing" if np.isnan(single[row, column]) else "infinite, or too large for single precision"
+        what = "missing" if np.isnan(settled[row, column]) else "infinite"
         raise DataError(f"{name(row, column)}: the number is {what}{more}; {MEND}")
-    single[missing] = np.nan
+    settled[missing] = np.nan
     if policy == "interpolate":
         for column in np.flatnonzero(missing.any(axis=0)):
-            _interpolate(single, missing[:, column], int(column), codes, name)
-    return single, count
+            _interpolate(settled, missing[:, column], int(column), codes, name)
+    return settled, count
 
 
 def _interpolate(
-    values: NDArray[np.float32],
+    values: NDArray[np.float64],
     missing: NDArray[np.bool_],
     column: int,
     codes: NDArray[np.int64],

@@ -15,6 +15,13 @@ from throughtime.errors import DataError
 
 Kind = Literal["text", "words", "numeric", "sound"]
 
+Form = str
+"""How times are written: ``step`` (7), ``year`` (2024), ``quarter`` (2024Q1), ``month`` (2024-01), ``day`` (2024-01-31),
+``second`` (2024-01-31 17:00:00), or with an offset from UTC, such as ``+02:00`` (2024-01-31T17:00:00+02:00)."""
+
+Role = Literal["training", "part", "new"]
+"""What data is read for: to learn from, as a part beside that (validation or test), or for a model that is fitted."""
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -22,7 +29,7 @@ class Sequences:
 
     Attributes:
         kind: what ``inputs`` holds.
-        inputs: per sequence: a ``str`` (text), a list of words (words), an array ``[T, F]`` float32 (numeric; NaN is
+        inputs: per sequence: a ``str`` (text), a list of words (words), an array ``[T, F]`` float64 (numeric; NaN is
             missing), the path of a sound file (sound).
         targets: ``None``, or per sequence: a class name (list of str), a number (array ``[n]`` float64), the tags of its
             steps (list of lists of str), or the numbers of its steps (list of arrays ``[T]`` float64).
@@ -168,8 +175,8 @@ class Series:
         id: its name.
         times: ``datetime64[s]`` or int64, ``[n + m]``, m the steps beyond the last value for which future covariates are known.
         values: float64 ``[n]``; NaN is missing.
-        past: covariates known up to the last value; float64 ``[n, P]``.
-        future: covariates known in advance; float64 ``[n + m, U]``.
+        past: covariates known up to the last value; float64 ``[n, P]``; a missing one is as the one before it.
+        future: covariates known in advance; float64 ``[n + m, U]``; what is missing was interpolated.
         static: what does not change; float64 ``[S]``.
         parts: per value ``"train"``, ``"valid"`` or ``"test"``, if the data says so itself.
     """
@@ -197,6 +204,7 @@ class Panel:
         future: names of the U future covariates.
         static: names of the S static ones.
         target_name: what is forecast.
+        form: how its times were written.
     """
 
     series: list[Series]
@@ -205,6 +213,7 @@ class Panel:
     future: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
     target_name: str = "y"
+    form: Form = "second"
 
     def __len__(self) -> int:
         return len(self.series)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,27 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from throughtime.data.columns import codes_of, find, is_number, listed, numbers, one_per_group, parts_of, place
+from throughtime.data.columns import as_it_is, codes_of, find, is_number, listed, numbers, one_per_group, parts_of, place
 from throughtime.data.frequency import positions
 from throughtime.data.grid import Rows, lay_out
-from throughtime.data.layout import IDS, Layout, looks_like_series, time_columns, understood
-from throughtime.data.records import Dataset, Panel, Series
-from throughtime.data.times import calendar_times, show, times_of
+from throughtime.data.layout import IDS, Layout, is_called_series, looks_like_series, time_columns, understood
+from throughtime.data.records import Dataset, Frequency, Panel, Role, Series
+from throughtime.data.times import calendar_times, form_of, show, times_of
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
-__all__ = ["future_rows", "looks_like_series", "read_series"]
+__all__ = ["future_rows", "is_called_series", "looks_like_series", "read_series"]
 
 
-def read_series(frame: pl.DataFrame, source: Path, settings: Settings) -> Dataset:
+def read_series(
+    frame: pl.DataFrame,
+    source: Path,
+    settings: Settings,
+    *,
+    role: Role = "training",
+    frequency: Frequency | None = None,
+    written: Callable[[pl.Series], pl.Series] = as_it_is,
+) -> Dataset:
     """The time series of a table.
 
     Long tables have a time column, a column to forecast, and an id column where there are several series. Wide ones have a
@@ -34,17 +42,21 @@ def read_series(frame: pl.DataFrame, source: Path, settings: Settings) -> Datase
         frame: the table, in the order of the file.
         source: the file, for messages.
         settings: which columns are what; the rest is guessed.
+        role: what it is read for.
+        frequency: of the series that these go on with, or that the model was fitted on.
+        written: gives a column of names as the file has it, where numbers were made of them.
 
     Returns:
         The dataset, its content a panel.
 
     Raises:
         DataError: columns that are not there, cells that are no numbers or no times, two rows of one time, gaps and missing
-            values (with ``--missing error``), series of different frequency or of fewer than 10 values.
+            values (with ``--missing error``), series of different frequency or, to learn from, of fewer than 10 values.
     """
     layout = understood(frame, source, settings)
-    rows = _rows(frame, layout, source)
-    panel, warnings = lay_out(rows, settings.data.missing, source)
+    rows = _rows(frame, layout, source, written)
+    panel, warnings = lay_out(rows, settings.data.missing, source, role=role, frequency=frequency)
+    panel = replace(panel, form="month" if layout.months else form_of([frame[name] for name in layout.time]))
     if settings.forecast.season is not None:
         panel = replace(panel, frequency=replace(panel.frequency, season=settings.forecast.season))
     resolved: dict[str, Any] = {"task": "forecast", "season": panel.frequency.season, "time": layout.time[0]}
@@ -56,7 +68,13 @@ def read_series(frame: pl.DataFrame, source: Path, settings: Settings) -> Datase
     return Dataset("forecast", panel, _sentence(panel, layout, source), guessed, layout.warnings + warnings, [source])
 
 
-def future_rows(frame: pl.DataFrame, source: Path, panel: Panel, settings: Settings) -> Panel:
+def future_rows(
+    frame: pl.DataFrame,
+    source: Path,
+    panel: Panel,
+    settings: Settings,
+    written: Callable[[pl.Series], pl.Series] = as_it_is,
+) -> Panel:
     """The panel with future covariates from a file: what is known in advance of the steps after the last values.
 
     Rows of times that the series already have are passed over.
@@ -67,6 +85,7 @@ def future_rows(frame: pl.DataFrame, source: Path, panel: Panel, settings: Setti
         source: the file, for messages.
         panel: the series.
         settings: as resolved when the panel was read.
+        written: as for `read_series`.
 
     Returns:
         The panel, ``times`` and ``future`` of every series reaching as far as the file does.
@@ -91,6 +110,11 @@ def future_rows(frame: pl.DataFrame, source: Path, panel: Panel, settings: Setti
             f"{kinds[panel.series[0].times.dtype.kind]}; "
             "expected times of the same kind"
         )
+    if frame[time[0]].dtype == pl.String and (form_of([frame[name] for name in time])[0] in "+-") != (panel.form[0] in "+-"):
+        raise DataError(
+            f"{source}: column {time[0]!r} and the times of the series differ: one has an offset from UTC, the other none; "
+            "write both alike"
+        )
     values = np.column_stack([numbers(frame[column], source) for column in panel.future])
     name: str | None = settings.data.id
     if name is None and len(panel.series) > 1:
@@ -98,7 +122,7 @@ def future_rows(frame: pl.DataFrame, source: Path, panel: Panel, settings: Setti
     if name is None or (name not in frame.columns and len(panel.series) == 1):
         codes, names = np.zeros(len(frame), np.int64), None
     else:
-        codes, names = codes_of(frame[find(frame, name, "id", source)], source)
+        codes, names = codes_of(written(frame[find(frame, name, "id", source)]), source)
         unknown = [known for known in names if known not in {series.id for series in panel.series}]
         if unknown:
             raise DataError(
@@ -153,13 +177,13 @@ def _continued(
     )
 
 
-def _rows(frame: pl.DataFrame, layout: Layout, source: Path) -> Rows:
+def _rows(frame: pl.DataFrame, layout: Layout, source: Path, written: Callable[[pl.Series], pl.Series]) -> Rows:
     """The cells of all series below each other, in the order of the file."""
     n = len(frame)
     covariates = np.empty((n, 0))
     if layout.past or layout.future:
         covariates = np.column_stack([numbers(frame[name], source) for name in layout.past + layout.future])
-    parts = None if layout.split is None else np.array(parts_of(frame[layout.split], source))
+    parts = None if layout.split is None else _parts(frame[layout.split], source)
     times = _times(frame, layout.time, source)
     if layout.months:
         months = frame.select(layout.months)
@@ -168,7 +192,7 @@ def _rows(frame: pl.DataFrame, layout: Layout, source: Path) -> Rows:
         row = np.repeat(np.arange(n), 12)
         codes, names, cells, column = np.zeros(12 * n, np.int64), ["value"], list(layout.months), np.tile(np.arange(12), n)
     elif layout.id is not None:
-        codes, names = codes_of(frame[layout.id], source)
+        codes, names = codes_of(written(frame[layout.id]), source)
         values, starts, row = numbers(frame[layout.targets[0]], source), times, np.arange(n)
         cells, column = [layout.targets[0]], np.zeros(n, np.int64)
     else:
@@ -194,6 +218,10 @@ def _rows(frame: pl.DataFrame, layout: Layout, source: Path) -> Rows:
         parts=parts,
         target_name=layout.targets[0] if len(layout.targets) == 1 else "value",
     )
+
+
+def _parts(column: pl.Series, source: Path) -> NDArray[np.str_]:
+    return np.array(parts_of(column, lambda row: place(source, row, column.name)))
 
 
 def _static(

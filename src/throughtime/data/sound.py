@@ -21,6 +21,9 @@ from throughtime.settings import Settings
 SUFFIXES = (".wav", ".flac")
 """Endings of sound files, in lower case."""
 
+RATES = range(1000, 1_000_001)
+"""The samples in a second that a sound may have."""
+
 _STREAMED = 0x7FFF_0000  # a size from here up, or 0, says that the writer could not know it
 _CUT = re.compile(r"^\s*data\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 
@@ -105,6 +108,7 @@ def load(path: Path) -> tuple[NDArray[np.float32], int]:
         with soundfile.SoundFile(path) as file:
             expected, rate, log = file.frames, int(file.samplerate), file.extra_info
             _refuse_cut(path, expected, log)
+            _refuse_rate(path, rate)
             samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise _unreadable(path, error) from None
@@ -132,6 +136,7 @@ def survey(paths: Sequence[Path]) -> list[str]:
         except (soundfile.SoundFileError, OSError) as error:
             raise _unreadable(path, error) from None
         _refuse_cut(path, info.frames, info.extra_info)
+        _refuse_rate(path, info.samplerate)
         channels[info.channels] += 1
         rates[info.samplerate] += 1
     warnings = []
@@ -161,6 +166,15 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(
         f"{path}: cannot be read as sound ({reason}); expected a whole .wav or .flac file; convert it, or leave it out"
     )
+
+
+def _refuse_rate(path: Path, rate: int) -> None:
+    """A rate that is wrong would make a short file a very long one, once it is brought to that of the others."""
+    if rate not in RATES:
+        raise DataError(
+            f"{path}: its header says {rate:,} Hz, expected {RATES[0]:,} to {RATES[-1]:,} Hz; mend the header, or leave the "
+            "file out"
+        )
 
 
 def _refuse_cut(path: Path, frames: int, log: str) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from throughtime.data.columns import listed
 from throughtime.data.files import plural
 from throughtime.data.records import Dataset, Panel, Sequences
-from throughtime.data.split_panel import PanelPart as PanelPart, divide_panel
-from throughtime.data.split_sequences import NAMES, classes_of, digests, divide, noun
+from throughtime.data.split_panel import PanelPart as PanelPart, as_given, divide_panel
+from throughtime.data.split_sequences import classes_of, digests, divide, noun
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
@@ -81,7 +82,7 @@ def _sequences(
             warnings.append(f"what {says} says of parts is not used, since files are given: all of {place} is training data")
         train = content
         made = [None if given is None else _fitting(given, content, place) for given in (valid, test)]
-        how = " and ".join(name for name, part in zip(NAMES[1:], made, strict=True) if part) + " as given"
+        how = as_given(dataset, valid, test)
     elif content.parts is not None and not by_group:
         marks = np.array(content.parts, dtype=object)
         rows = [np.flatnonzero(marks == mark) for mark in ("train", "valid", "test")]
@@ -97,6 +98,7 @@ def _sequences(
         parts, how, more = divide(content, dataset.task, (0.8, 0.1, 0.1), settings, place)
         return parts[0], parts[1], parts[2], how, warnings + more
     second, third = made
+    compared = {"training": train, "validation": second, "test": third}
     if second is None:
         (train, second), how_made, more = divide(train, dataset.task, (0.9, 0.1), settings, place)
         tested = "" if third is None else f" ({plural(len(third), f'test {noun(dataset.task)}')})"
@@ -107,7 +109,7 @@ def _sequences(
         how = f"{how} ({sizes} {noun(dataset.task)}s)"
     if third is None:
         how += "; there is no test part, scores are those of the validation part"
-    return train, second, third, how, warnings + _shared(train, second, third, settings)
+    return train, second, third, how, warnings + _shared(compared, settings)
 
 
 def _fitting(given: Dataset, content: Sequences, place: str) -> Sequences:
@@ -125,21 +127,21 @@ def _fitting(given: Dataset, content: Sequences, place: str) -> Sequences:
     return there
 
 
-def _shared(train: Sequences, valid: Sequences, test: Sequences | None, settings: Settings) -> list[str]:
-    """What parts that were given have in common with the training part."""
-    known = digests(train, settings.training.seed)
+def _shared(given: dict[str, Sequences | None], settings: Settings) -> list[str]:
+    """What parts that were given have in common, each with those before it."""
+    keys = {name: digests(part, settings.training.seed) for name, part in given.items() if part is not None}
     found: list[str] = []
-    for name, part in (("validation", valid), ("test", test)):
-        if part is None:
-            continue
-        if again := int(np.isin(digests(part, settings.training.seed), known).sum()):
+    for earlier, name in combinations(keys, 2):
+        before, part = given[earlier], given[name]
+        assert before is not None and part is not None
+        if again := int(np.isin(keys[name], keys[earlier]).sum()):
             found.append(
-                f"{again:,} of {plural(len(part), f'{name} sequence')} also occur{'s' * (again == 1)} in the training part"
+                f"{again:,} of {plural(len(part), f'{name} sequence')} also occur{'s' * (again == 1)} in the {earlier} part"
             )
-        if train.groups is not None and part.groups is not None and (both := sorted({*train.groups} & {*part.groups})):
+        if before.groups is not None and part.groups is not None and (both := sorted({*before.groups} & {*part.groups})):
             found.append(
                 f"{plural(len(both), 'value')} of {settings.data.group or 'group'} occur{'s' * (len(both) == 1)} in both the "
-                f"training and the {name} part: {listed(both)}"
+                f"{earlier} and the {name} part: {listed(both)}"
             )
     return found
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,7 +64,7 @@ def divide_panel(
         if marked:
             warnings.append(f"what {says} says of parts is not used, since files are given: all of {place} is training data")
         panel, ends = _joined(panel, [valid, test], place)
-        how = " and ".join(name for name, given in (("validation", valid), ("test", test)) if given is not None) + " as given"
+        how = as_given(dataset, valid, test)
     elif marked:
         ends = np.array([_marked(series, says, place) for series in panel.series])
         if not ends[:, 0].any():
@@ -76,15 +78,9 @@ def divide_panel(
     has_valid = bool((ends[:, 1] > ends[:, 0]).any())
     makes_test = valid is None and test is None and not marked
     many = (not has_valid) + makes_test
-    tail = np.maximum(ends[:, 0] // 10, horizon)
-    if not has_valid:
-        ends[:, 0] -= many * tail
-    if makes_test:
-        ends[:, 1] -= tail
     if many:
-        lasts = f"{tail[0]:,}" if len(set(tail.tolist())) == 1 else f"tenth, and at least {horizon:,},"
-        of = "the series" if len(panel) == 1 else "each series"
-        made = f"of {of} the last {lasts} values are {'test, as many before them validation' if makes_test else 'validation'}"
+        cuts, made = _cuts(panel, ends[:, 0], horizon, many)
+        ends[:, :many] = cuts
         how = f"{how}; of the rest by time: {made}" if how else f"by time: {made}"
 
     kept = np.flatnonzero(ends[:, 0] >= horizon)
@@ -97,8 +93,8 @@ def divide_panel(
                 f"divide for a horizon of {horizon:,}; {MEND}"
             )
         warnings.append(
-            f"{len(short):,} of {len(panel):,} series left out, which have too few values for a horizon of {horizon:,} "
-            f"(at least {need:,}): {listed([series.id for series in short])}"
+            f"{len(short):,} of {len(panel):,} series left out, which have fewer training values than the horizon of "
+            f"{horizon:,}: {listed([series.id for series in short])}"
         )
         panel, ends = replace(panel, series=[panel.series[number] for number in kept]), ends[kept]
 
@@ -108,11 +104,90 @@ def divide_panel(
                 f"{place}: the {name} part has at most {plural(int(lengths.max()), 'value')} in a series, fewer than the "
                 f"horizon of {horizon:,}; {MEND}"
             )
+        if lengths.any() and (few := np.flatnonzero(lengths < horizon)).size:
+            ids = listed([panel.series[number].id for number in few])
+            warnings.append(
+                f"{len(few):,} of {len(panel):,} series have fewer values in the {name} part than the horizon of {horizon:,}, "
+                f"and are not scored there: {ids}"
+            )
     starts = np.concatenate([np.zeros((len(ends), 1), np.int64), ends[:, :2]], axis=1)
     train, second, third = (PanelPart(_until(panel, ends[:, p]), starts[:, p].tolist()) for p in range(3))
     if (ends[:, 2] == ends[:, 1]).all():
         return (train, second, None), f"{how}; there is no test part, scores are those of the validation part", warnings
     return (train, second, third), how, warnings
+
+
+def as_given(dataset: Dataset, valid: Dataset | None, test: Dataset | None) -> str:
+    """In words: which file each part is.
+
+    Example:
+        >>> as_given(*(Dataset("lm", None, "", files=[Path(name)]) for name in ("a.csv", "b.csv")), None)
+        'as given: trained on a.csv, validated on b.csv'
+    """
+    verbs = (("trained on", dataset), ("validated on", valid), ("tested on", test))
+    return f"as given: {', '.join(f'{verb} {_name(given.files)}' for verb, given in verbs if given is not None)}"
+
+
+def _name(files: Sequence[Path]) -> str:
+    """The file, or, where the first of many lies in a folder of its own, the folder of them all."""
+    if not files:
+        return "the data given"
+    folder = Path(os.path.commonpath(files))
+    return files[0].name if files[0].parent == folder or len(files) == 1 else folder.name
+
+
+def _cuts(panel: Panel, ends: NDArray[np.int64], horizon: int, many: int) -> tuple[NDArray[np.int64], str]:
+    """Where parts made of the end of the series begin, and how that came about.
+
+    Series that share a calendar are cut at the same times, or what happened to all of them at once would be trained on in one
+    and tested on in another. Where that leaves nothing to score, as for series that follow each other, and for plain steps,
+    each is cut by its own length.
+
+    Args:
+        panel: the series.
+        ends: the values of each that may be divided; ``[series]``.
+        horizon: a part has so many steps at least.
+        many: the number of parts to make: validation, or validation and test.
+
+    Returns:
+        int64 ``[series, many]``, and the sentence.
+    """
+    names = ("validation", "test")[:many]
+    calendar = len(panel) > 1 and panel.series[0].times.dtype.kind == "M"
+    if calendar:
+        cuts, begins = np.zeros((len(panel), many), np.int64), list[Any]()
+        times = [series.times[:end] for series, end in zip(panel.series, ends, strict=True)]
+        for part in reversed(range(many)):
+            begins.insert(0, _common(times, int(ends.sum()) // 10, horizon))
+            times = [of_one[of_one < begins[0]] for of_one in times]
+            cuts[:, part] = list(map(len, times))
+        lengths = np.diff(np.column_stack([cuts, ends]), axis=1)[cuts[:, 0] >= horizon]
+        if len(lengths) and (lengths.max(axis=0) >= horizon).all():
+            said = [f"{name} from {show(begin)} on" for name, begin in zip(names, begins, strict=True)]
+            return cuts, f"all series at the same times, {', '.join(said)}"
+    tail = np.maximum(ends // 10, horizon)
+    lasts = f"{tail[0]:,}" if len(set(tail.tolist())) == 1 else f"tenth, and at least {horizon:,},"
+    of = "the series" if len(panel) == 1 else "each series"
+    made = f"of {of} the last {lasts} values are {'test, as many before them validation' if many == 2 else 'validation'}"
+    made += ", since the series hardly overlap" if calendar else ""
+    return ends[:, None] - np.arange(many, 0, -1) * tail[:, None], made
+
+
+def _common(times: Sequence[NDArray[Any]], share: int, horizon: int) -> Any:
+    """When the last part of some series begins: with ``share`` values of them all in it, or with more, until at least half of
+    the series that reach into it do so by a whole horizon; not a time, if none is that long.
+    """
+    times = [of_one for of_one in times if len(of_one) >= horizon]
+    if not times:
+        return np.datetime64("NaT")
+    moments, counts = np.unique(np.concatenate(times), return_counts=True)
+    after = counts[::-1].cumsum()[::-1]
+    first = min(int((after > share).sum()), len(moments) - 1)
+    for moment in moments[first::-1]:
+        lengths = np.array([len(of_one) - np.searchsorted(of_one, moment) for of_one in times])
+        if 2 * (lengths >= horizon).sum() >= (lengths > 0).sum():
+            return moment
+    return moments[0]
 
 
 def _until(panel: Panel, ends: NDArray[np.int64]) -> Panel:

@@ -10,13 +10,16 @@ import io
 import json
 import re
 import sys
+from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import escape
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from throughtime.data.columns import BLANK, row_number
@@ -25,6 +28,8 @@ from throughtime.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".pq", ".jsonl", ".ndjson")
 SAMPLE = 10_000
+COLUMNS = 20_000
+"""The most that a table may have: every one is looked at, which would take minutes."""
 ROW = "\0row"
 """The column of row numbers; no text file can have a column of that name."""
 
@@ -39,8 +44,8 @@ class Table:
         columns: their names, in the order of the file.
         separator: between the cells of a CSV file.
         quote: around cells that hold the separator; ``None`` where a quote is a character like any other.
-        quoted: whether there are quotes around or in cells. Such a file is read by the standard library, since polars loses
-            rows without a word where a cell has a quote within it.
+        irregular: whether a quote does not open a cell, end it or stand doubled within it. Such a file is read by the standard
+            library, since polars loses rows without a word then.
     """
 
     path: Path
@@ -48,7 +53,7 @@ class Table:
     columns: list[str] = field(default_factory=list)
     separator: str = ","
     quote: str | None = '"'
-    quoted: bool = False
+    irregular: bool = False
 
     def require(self, name: str, flag: str) -> str:
         """The name, if it is that of a column.
@@ -96,10 +101,23 @@ class Table:
         """
         return typed(self._read(None, None).drop(ROW))
 
+    def as_written(self, column: pl.Series) -> pl.Series:
+        """A column of `frame` with the text that the file has: as names, 7 and 007 differ, and so do 1000 and 1e3.
+
+        A cell that is blank in a column of numbers stays null.
+        """
+        if column.dtype == pl.String:
+            return column
+        text = self._read([column.name], None)[column.name]
+        if text.dtype != pl.String:  # Parquet and JSON know numbers as such
+            return column
+        text = text.str.strip_chars()
+        return text.set(column.is_null(), None)
+
     def _read(self, columns: Sequence[str] | None, rows: int | None) -> pl.DataFrame:
         """Columns (all if not given) of the first rows (all if not given), blank lines left out, and `ROW`."""
         wanted = self.columns if columns is None else list(dict.fromkeys(columns))
-        if self.quoted:
+        if self.irregular:
             return self._plainly(wanted, rows)
         # A line that is too short shows as a null in the last column, so that one is always read.
         read = list(dict.fromkeys([*wanted, self.columns[-1]])) if self.kind == "csv" else wanted
@@ -111,6 +129,8 @@ class Table:
             return self._plainly(wanted, rows)
         if self.kind == "csv" and frame[self.columns[-1]].null_count():
             return self._plainly(wanted, rows)
+        if self.kind == "csv":
+            frame = frame.with_columns(pl.col(pl.String).replace("", None))  # a cell of two quotes is blank too
         return frame.select(wanted).with_row_index(ROW)
 
     def _scan(self, infer: bool, rows: int | None) -> pl.LazyFrame:
@@ -184,16 +204,21 @@ def open_table(path: Path) -> Table:
             names |= dict.fromkeys(name for _, value in _objects(path) for name in value)
         table.columns, rows = list(names), len(first)
     else:
-        quotes = sum(block.count(b'"') for block in text_blocks(path))
+        check_text(path)
         start = start_of(path)
         if "\r" in start and "\n" not in start:
             raise DataError(f"{path}: its lines end in CR alone, as on old Macintoshes; convert it with tr '\\r' '\\n'")
         separator, quote = sniff(start, "\t" if suffix in (".tsv", ".tab") else ",")
-        table = Table(path, "csv", [], separator, quote, quotes > 0 and quote is not None)
+        table = Table(path, "csv", [], separator, quote, quote is not None and _is_irregular(path, separator))
         records = _records(table)
         table.columns = [name.strip() for name in next(records, (1, []))[1]]
         _check_header(table, start)
         rows = sum(bool(fields) for _, fields in islice(records, SAMPLE))
+    if len(table.columns) > COLUMNS:
+        raise DataError(
+            f"{path} has {len(table.columns):,} columns, expected at most {COLUMNS:,}; leave some out, or lay it out long: "
+            "a row for each series and time (unique_id,ds,y)"
+        )
     if not table.columns or not rows:
         raise DataError(f"{path} holds a header and no rows" if table.columns else f"{path} has no columns")
     return table
@@ -252,7 +277,8 @@ def _check_header(table: Table, start: str) -> None:
     names = table.columns
     if not names:
         raise DataError(f"{table.path}: the first line is blank, expected the names of the columns; remove it")
-    if repeated := next((name for name in names if names.count(name) > 1), None):
+    repeated, times = Counter(names).most_common(1)[0]
+    if times > 1:
         places = [str(index + 1) for index, name in enumerate(names) if name == repeated]
         raise DataError(
             f"{table.path}: columns {' and '.join(places)} are both called {repeated!r}; give each a name of its own"
@@ -326,6 +352,22 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 expected = 'expected an object such as {"text": "...", "label": "..."}'
                 raise DataError(f"{path} line {number:,} is {shown(line.strip())}, {expected}")
             yield number, value
+
+
+def _is_irregular(path: Path, separator: str) -> bool:
+    """Whether a quote of a CSV file does not open a cell, end it or stand doubled within it."""
+    edge = np.zeros(256, bool)
+    edge[[*b'\r\n"', ord(separator)]] = True
+    inside, before = 0, b"\n"
+    for number, block in enumerate(chain(text_blocks(path), [b"\n"])):
+        content = np.frombuffer(before + (block.removeprefix(BOM_UTF8) if number == 0 else block), np.uint8)
+        places = np.flatnonzero(content[1:-1] == ord('"')) + 1
+        opening, closing = places[inside::2], places[1 - inside :: 2]
+        if not (edge[content[opening - 1]].all() and edge[content[closing + 1]].all()):
+            return True
+        inside = (inside + len(places)) % 2
+        before = content[-2:].tobytes()
+    return inside == 1
 
 
 def _cell(value: Any) -> str | None:

@@ -11,25 +11,31 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from throughtime.data.columns import PARTS, listed, row_number
-from throughtime.data.files import Origins, existing, nearest, plural, shown
+from throughtime.data.columns import CLASSES, listed, parts_of, row_number
+from throughtime.data.files import Origins, existing, is_divided, plural, repeated, shown
 from throughtime.data.guess import Roles, guess_roles
-from throughtime.data.records import Dataset, Sequences
+from throughtime.data.records import Dataset, Frequency, Role, Sequences
 from throughtime.data.tablefile import ROW, Table, open_table
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
-CLASSES = 20
-"""Whole numbers of more different values than this are quantities, unless the task says that they are classes."""
 
-
-def read_table(path: Path, settings: Settings, *, with_target: bool = True) -> Dataset:
+def read_table(
+    path: Path,
+    settings: Settings,
+    *,
+    with_target: bool = True,
+    role: Role = "training",
+    frequency: Frequency | None = None,
+) -> Dataset:
     """A table, understood and read.
 
     Args:
         path: CSV, TSV, Parquet or JSONL.
         settings: which columns are what; the rest is guessed.
         with_target: whether the column to predict must be there.
+        role: what it is read for.
+        frequency: of the series that it goes on with, if it does.
 
     Returns:
         Text or sound sequences; or what the readers of long sequences and of time series make of it.
@@ -38,16 +44,16 @@ def read_table(path: Path, settings: Settings, *, with_target: bool = True) -> D
         DataError: a file, a row or a cell that cannot be used.
     """
     table = open_table(path)
-    roles = guess_roles(table, settings, with_target)
+    roles = guess_roles(table, settings, with_target, role)
     if roles.kind == "series":
         from throughtime.data.series import read_series
 
-        return read_series(table.frame(), path, settings)
+        return read_series(table.frame(), path, settings, role=role, frequency=frequency, written=table.as_written)
     if roles.kind == "long":
         from throughtime.data.long import read_long
 
-        return read_long(table.frame(), path, settings, with_target)
-    return _Reader(table, roles, settings, with_target).read()
+        return read_long(table.frame(), path, settings, with_target, role=role, written=table.as_written)
+    return _Reader(table, roles, settings, with_target, role).read()
 
 
 @dataclass
@@ -58,6 +64,7 @@ class _Reader:
     roles: Roles
     settings: Settings
     with_target: bool
+    role: Role
 
     def read(self) -> Dataset:
         roles, warnings = self.roles, list[str]()
@@ -81,8 +88,9 @@ class _Reader:
                     f"rows without text in `{roles.input}`: {blank:,} of {len(inputs):,}; they are sequences of length 0"
                 )
         task, targets = self._targets(warnings)
-        if repeated := len(self.cells) - self.cells.n_unique(subset=[name for name in (roles.input, roles.target) if name]):
-            warnings.append(f"repeated rows: {repeated:,} of {len(self.cells):,}; they are kept, and stay in one part")
+        again = len(self.cells) - self.cells.n_unique(subset=[name for name in (roles.input, roles.target) if name])
+        divided = roles.split is None and is_divided(self.role, self.settings)
+        warnings += repeated("rows", again, len(self.cells), self.table.path, self.role, divided=divided)
         origins = self.cells[ROW].to_numpy().astype(np.int64) + row_number(self.table.path, 0)
         content = Sequences(
             "sound" if roles.kind == "sound" else "text",
@@ -160,13 +168,8 @@ class _Reader:
     def _parts(self) -> list[str]:
         """Per row its part, by the name it has here."""
         name = self.roles.split or ""
-        cells = self._full(name, "--split-column")
-        for index, cell in enumerate(cells):
-            if cell.lower() not in PARTS:
-                place = self.table.place(int(self.cells[ROW][index]), name)
-                near = nearest(cell.lower(), ["train", "valid", "test"])
-                raise DataError(f"{place}: {shown(cell)}, expected train, valid (or validation, val, dev) or test; {near}")
-        return [PARTS[cell.lower()] for cell in cells]
+        cells = pl.Series(name, self._full(name, "--split-column"), dtype=pl.String)
+        return parts_of(cells, lambda row: self.table.place(int(self.cells[ROW][row]), name))
 
     def _full(self, name: str, flag: str) -> list[str]:
         """A column none of whose cells may be blank."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from throughtime.data.files import Origins, check_text, nearest, plural, shown
-from throughtime.data.records import Dataset, Sequences
+from throughtime.data.columns import LABELS
+from throughtime.data.files import Origins, check_text, is_divided, nearest, plural, repeated, shown
+from throughtime.data.records import Dataset, Role, Sequences
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
@@ -19,14 +21,20 @@ COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DE
 """Of CoNLL-U: https://universaldependencies.org/format.html"""
 
 HEADERS = ("word", "words", "token", "tokens", "form", "text")
+"""What a header may call the first column, in lower case."""
+
+_TAGS = (*LABELS, "pos", "upos", "xpos", "postag", "ner", "iob", "bio", "chunk", "entity", "lemma")
+"""What a header may call another column, in lower case."""
+
 DOCSTART = "-DOCSTART-"
 
 
-def looks_tagged(start: str) -> bool:
+def looks_tagged(start: str, sure: bool = False) -> bool:
     r"""Whether text is in columns, a word a line, with blank lines between sentences.
 
     Args:
         start: the first lines of a file.
+        sure: whether it holds tags in any case: then it may be one sentence, if it is no table with a column of numbers.
 
     Example:
         >>> looks_tagged("Al\tPROPN\n-\tPUNCT\n\nHe\tPRON\n"), looks_tagged("text\tlabel\nHe came\tgood\n")
@@ -34,10 +42,10 @@ def looks_tagged(start: str) -> bool:
     """
     lines = start.rstrip("\n").split("\n")
     filled = [line for line in lines if line.strip() and not line.startswith(("#", DOCSTART))]
-    if not filled or all(line.strip() for line in lines):
-        return False
-    separator = "\t" if "\t" in filled[0] else None
+    separator = "\t" if filled and "\t" in filled[0] else None
     rows = [line.split(separator) for line in filled]
+    if not filled or (all(line.strip() for line in lines) and not (sure and not _has_numbers(rows))):
+        return False
     width, tags = len(rows[0]), {row[-1] for row in rows}
     alike = sum(len(row) == width for row in rows) >= 0.9 * len(rows)
     texts = sum(row[0].count(" ") for row in rows) > len(rows) / 2
@@ -45,7 +53,13 @@ def looks_tagged(start: str) -> bool:
     return width > 1 and alike and not texts and (separator == "\t" or start.startswith(DOCSTART) or len(tags) <= len(rows) / 2)
 
 
-def read_tagged(path: Path, settings: Settings, *, with_target: bool = True) -> Dataset:
+def _has_numbers(rows: list[list[str]]) -> bool:
+    """Whether a column beside the first holds nothing but numbers below its name."""
+    columns = list(zip(*rows, strict=False))[1:]
+    return any(len(cells) > 1 and all(re.fullmatch(r"\s*[+-]?\d*\.?\d+\s*", cell) for cell in cells[1:]) for cells in columns)
+
+
+def read_tagged(path: Path, settings: Settings, *, with_target: bool = True, role: Role = "training") -> Dataset:
     """Sentences as lists of words, and the tag of each word.
 
     Args:
@@ -54,6 +68,7 @@ def read_tagged(path: Path, settings: Settings, *, with_target: bool = True) -> 
         settings: ``target`` chooses the column of the tag: by name in CoNLL-U (``UPOS`` if not given), else by number from 1
             (the last if not given).
         with_target: whether there must be tags; without, a file may have words alone.
+        role: what it is read for.
 
     Raises:
         DataError: a line of another number of columns than the first, a blank word or tag, a column that is not there, or no
@@ -85,9 +100,8 @@ def read_tagged(path: Path, settings: Settings, *, with_target: bool = True) -> 
     tagged = layout.tag is not None and known != {"_"}
     if known == {"_"} and with_target:
         raise DataError(f"{path}: column {layout.name} holds nothing but _; choose another with --target, such as UPOS or XPOS")
-    warnings = []
-    if repeated := len(words) - len({(tuple(word), tuple(tag)) for word, tag in zip(words, tags, strict=True)}):
-        warnings.append(f"repeated sentences: {repeated:,} of {len(words):,}; they are kept, and stay in one part")
+    again = len(words) - len({(tuple(word), tuple(tag)) for word, tag in zip(words, tags, strict=True)})
+    warnings = repeated("sentences", again, len(words), path, role, divided=is_divided(role, settings))
     origins = Origins([path.name], "line", np.array(numbers, dtype=np.int64))
     many = f"{plural(len(words), 'sentence')}, {plural(sum(map(len, words)), 'word')} of {path.name}"
     said = f"tag words with {layout.name} ({plural(len(known), 'tag')}): {many}" if tagged else f"read {many}, without tags"
@@ -149,7 +163,6 @@ def _rows(path: Path, layout: _Layout) -> Iterator[tuple[int, list[str] | None]]
     Raises:
         DataError: a line of another number of columns.
     """
-    first = True
     with path.open(encoding="utf-8-sig") as handle:
         for number, line in enumerate(handle, 1):
             line = line.rstrip("\n")
@@ -171,11 +184,15 @@ def _rows(path: Path, layout: _Layout) -> Iterator[tuple[int, list[str] | None]]
                         f"{path} line {number:,}: the first column is {shown(cells[0])}, expected the number of the word"
                     )
                 continue
-            if first and not layout.conllu and cells[0].lower() in HEADERS and layout.width > 1 and number == 1:
-                first = False
+            if number == 1 and not layout.conllu and _is_header(cells):
                 continue
-            first = False
             yield number, cells
+
+
+def _is_header(cells: list[str]) -> bool:
+    """Whether a line names the columns; a word may be ``text`` itself, but then its tag is not called like a tag."""
+    word, *others = (cell.strip().lower() for cell in cells)
+    return word in HEADERS and any(other in _TAGS or other.endswith(("tag", "tags", "label", "labels")) for other in others)
 
 
 def _filled(cells: list[str], column: int, what: str, path: Path, number: int) -> str:

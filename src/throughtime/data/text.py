@@ -12,10 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from throughtime.data.columns import PARTS
-from throughtime.data.files import Origins, check_text, files_below, plural, start_of, text_blocks
-from throughtime.data.records import Dataset, Sequences, TextSlices
+from throughtime.data.files import Origins, check_text, files_below, is_divided, plural, repeated, start_of, text_blocks
+from throughtime.data.records import Dataset, Role, Sequences, TextSlices
 from throughtime.errors import DataError
 from throughtime.settings import Settings
+from throughtime.transforms.words import words
 
 BOM = b"\xef\xbb\xbf"
 TEXT = (".txt", ".text")
@@ -23,12 +24,13 @@ SHORT = 40
 """A file whose middle line is shorter than this many characters may be a list."""
 
 
-def read_text(path: Path, settings: Settings) -> Dataset:
+def read_text(path: Path, settings: Settings, *, role: Role = "training") -> Dataset:
     """Text to learn the writing of: a file, or all the text files of a folder.
 
     Args:
         path: UTF-8; in a folder, files that are no text are passed over and counted (a ``.txt`` that is none is an error).
         settings: ``documents`` says whether each line is a document, or each file; guessed if not given.
+        role: what it is read for.
 
     Returns:
         Documents that stay in their files, task ``lm``.
@@ -46,8 +48,9 @@ def read_text(path: Path, settings: Settings) -> Dataset:
         warnings.append(
             f"files whose lines end with CR LF: {carriage:,} of {len(paths):,}; CR is learned too, dos2unix takes it out"
         )
-    if documents == "line" and (repeated := len(inputs) - _different_lines(paths)) > 0:
-        warnings.append(f"repeated lines: {repeated:,} of {len(inputs):,}; they are kept, and stay in one part")
+    if documents == "line":
+        again = max(len(inputs) - _different_lines(paths), 0)
+        warnings += repeated("lines", again, len(inputs), path, role, divided=is_divided(role, settings))
     each = "each line a document" if documents == "line" else "each file a document" if len(paths) > 1 else "one document"
     many = plural(len(inputs), "line") + f" of {path.name}" if documents == "line" else _named(path, paths)
     size = _size(int(inputs.sizes().sum()))
@@ -62,7 +65,7 @@ def read_unlabelled(path: Path, settings: Settings) -> Dataset:
 
     Args:
         path: UTF-8.
-        settings: of the fitted model; a model that tags words is given the words of each line, parted by blanks.
+        settings: of the fitted model; a model that tags words is given those of each line, found as in any text.
 
     Raises:
         DataError: as `read_text`.
@@ -74,17 +77,22 @@ def read_unlabelled(path: Path, settings: Settings) -> Dataset:
     task = settings.data.task if settings.data.task != "auto" else "classify"
     content = Sequences("text", inputs, None, origins)
     if task == "tag":
-        content = Sequences("words", [text.split() for text in inputs], None, origins)
+        content = Sequences("words", [words(text) for text in inputs], None, origins)
+        warnings.append(
+            f"{path}: each {documents} is taken for a sentence and divided into words and signs; with a word a line, and a "
+            "blank line after each sentence, it is taken as it stands"
+        )
     sentence = f"read {plural(len(inputs), documents)} of {path.name} without labels; overrule with --documents"
     return Dataset(task, content, sentence, {}, warnings, paths)
 
 
-def read_class_folder(path: Path, settings: Settings) -> Dataset:
+def read_class_folder(path: Path, settings: Settings, *, role: Role = "training") -> Dataset:
     """A folder per class, with a ``.txt`` file per text; these may lie in folders ``train``, ``valid`` and ``test``.
 
     Args:
         path: the folder that holds the folders of the classes, or those of the parts.
         settings: of the fit.
+        role: what it is read for.
 
     Raises:
         DataError: no ``.txt`` files, or bytes that are not UTF-8, by file and byte.
@@ -103,8 +111,8 @@ def read_class_folder(path: Path, settings: Settings) -> Dataset:
         warnings.append(f"{plural(left_out, 'file')} in {path} left out: no .txt in the folder of a class")
     if blank := sum(not text.strip() for text in texts):
         warnings.append(f"files without text: {blank:,} of {len(texts):,}; they are sequences of length 0")
-    if repeated := len(texts) - len(set(zip(texts, targets, strict=True))):
-        warnings.append(f"repeated texts: {repeated:,} of {len(texts):,}; they are kept, and stay in one part")
+    again, divided_here = len(texts) - len(set(zip(texts, targets, strict=True))), parts is None and is_divided(role, settings)
+    warnings += repeated("texts", again, len(texts), path, role, divided=divided_here)
     names = [str(file.relative_to(path)) for file in below]
     origins = Origins(names, "", np.zeros(len(names), dtype=np.int64), np.arange(len(names), dtype=np.int32))
     many = f"{plural(len(set(targets)), 'class', 'classes')}), {plural(len(texts), 'file')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,24 @@ import polars as pl
 from numpy.typing import NDArray
 
 from throughtime.data.columns import numbers, place
+from throughtime.data.records import Form
 from throughtime.errors import DataError
 
 _DATE = (
     r"^(\d{1,4})([-/.])(\d{1,2})(?:[-/.](\d{1,4}))?"
     r"(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?(?: ?(Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?))?)?$"
 )
+MONTH = r"(?i)\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b"
+"""A month as a word."""
+
+_WORDED = (
+    rf"^{MONTH}\.?[ -](?P<day>\d{{1,2}}),?[ -]+(?P<year>\d{{4}})(?P<rest>.*)$",
+    rf"^(?P<day>\d{{1,2}})\.?[ -]{MONTH}\.?,?[ -]+(?P<year>\d{{4}})(?P<rest>.*)$",
+    rf"^{MONTH}\.?,?[ -]+(?P<year>\d{{4}})(?P<day>)(?P<rest>)$",
+)
+_MONTHS = {name: f"{number:02}" for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
 _QUARTER = r"^(\d{4})[- ]?[Qq]([1-4])$"
-_KNOWN = "expected 2024-01-31, 2024-01-31 17:00, 2024-01, 2024Q1, 20240131, a year, or a whole number of steps"
+_KNOWN = "expected 2024-01-31, 2024-01-31 17:00, 2024-01, 2024Q1, 20240131, Jan 31 2024, a year, or a whole number of steps"
 _STEPS = ("t", "step", "steps", "time_step", "timestep", "time_idx", "index", "tick")
 """Names of columns whose numbers are never years."""
 
@@ -29,7 +40,8 @@ def times_of(column: pl.Series, source: Path) -> Times:
     """The times of a column.
 
     Understood are ISO dates and datetimes, ``yyyy-mm``, ``yyyymmdd``, ``yyyymm``, ``yyyyQn``, years, day/month/year in
-    whichever order one of its values proves, and whole numbers as plain steps. An offset from UTC is taken off.
+    whichever order one of its values proves, months as English words, and whole numbers as plain steps. An offset from UTC is
+    taken off.
 
     Args:
         column: n cells of text, dates or whole numbers.
@@ -75,7 +87,7 @@ def times_of(column: pl.Series, source: Path) -> Times:
     if quarters.to_series(0).is_not_null().all():
         year, quarter = (part.cast(pl.Int64).to_numpy() for part in quarters)
         return _date(year, 3 * quarter - 2, np.ones_like(year))[0]
-    return _of_text(column, source)
+    return _of_text(_numbered(column), source)
 
 
 def calendar_times(year: pl.Series, part: pl.Series | None, source: Path) -> Times:
@@ -107,6 +119,67 @@ def show(time: Any) -> str:
         ('2024-01-31', '2024-01-31 17:00:00', '7')
     """
     return str(time).replace("T", " ").removesuffix(" 00:00:00")
+
+
+def form_of(columns: Sequence[pl.Series]) -> Form:
+    """How times are written in a column that :func:`times_of` reads, or in a year and the quarter or month beside it.
+
+    Example:
+        >>> form_of([pl.Series("Month", ["1949-01", "1949-02"])]), form_of([pl.Series("ds", ["2024-01-31 00:00"])])
+        ('month', 'second')
+    """
+    column, *part = columns
+    if part:
+        return "quarter" if part[0].name.lower().startswith("q") else "month"
+    if isinstance(column.dtype, pl.Datetime):
+        return "second"
+    if column.dtype == pl.Date:
+        return "day"
+    text = _numbered(column.cast(pl.String).str.strip_chars())
+    if text.str.contains(r"^[+-]?\d+(?:\.0*)?$").all():
+        if times_of(column, Path()).dtype.kind == "i":
+            return "step"
+        digits = text.str.extract(r"^[+-]?(\d+)").str.len_chars().max()
+        return "year" if digits == 4 else "month" if digits == 6 else "day"
+    if text.str.contains(_QUARTER).all():
+        return "quarter"
+    if text.str.contains(":").any():
+        zones = text.str.extract(_DATE, 9).unique()
+        if zones.null_count():
+            return "second"
+        return _shown_offset(_offset(zones[0])) if len(zones) == 1 else "+00:00"
+    return "month" if text.str.contains(r"^\d{4}[-/.]\d{1,2}$").all() else "day"
+
+
+def written(times: Times, form: Form) -> list[Any]:
+    """Times in the form that others of their series have: whole numbers, text, dates or datetimes, all of one kind.
+
+    Args:
+        times: ``datetime64[s]`` or int64, ``[n]``.
+        form: as :func:`form_of` found it.
+
+    Example:
+        >>> days = np.array(["2024-01-01", "2024-04-01"], "M8[s]")
+        >>> written(days, "year"), written(days, "quarter"), written(days, "month")
+        ([2024, 2024], ['2024Q1', '2024Q2'], ['2024-01', '2024-04'])
+        >>> written(days, "day")[0], written(days, "second")[0]
+        (datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 1, 0, 0))
+        >>> written(days, "+02:00")
+        ['2024-01-01T02:00:00+02:00', '2024-04-01T02:00:00+02:00']
+    """
+    if times.dtype.kind == "i":
+        return list(times.tolist())
+    years = times.astype("M8[Y]").astype(np.int64) + 1970
+    months = times.astype("M8[M]").astype(np.int64) % 12
+    if form == "year":
+        return list(years.tolist())
+    if form == "quarter":
+        return [f"{year}Q{month // 3 + 1}" for year, month in zip(years, months, strict=True)]
+    if form == "month":
+        return [str(month) for month in times.astype("M8[M]")]
+    if form[0] in "+-":
+        return [f"{time}{form}" for time in times.astype("M8[s]") + np.timedelta64(_offset(form), "s")]
+    return list(times.astype("M8[D]" if form == "day" else "M8[us]").tolist())
 
 
 def _of_numbers(column: pl.Series, source: Path) -> Times:
@@ -168,11 +241,47 @@ def _of_text(column: pl.Series, source: Path) -> Times:
         "is no time of day; mend the cell",
     )
     clock = numeric["hour"] * 3600 + numeric["minute"] * 60 + numeric["sec"]
-    offset = groups["zone"].str.extract_groups(r"^([+-])(\d{2}):?(\d{2})?$").struct.unnest()
-    hours, minutes = (offset.to_series(i).cast(pl.Int64).fill_null(0).to_numpy() for i in (1, 2))
-    clock = clock - np.where((offset.to_series(0) == "-").fill_null(False).to_numpy(), -1, 1) * (hours * 3600 + minutes * 60)
+    zones = groups["zone"]
+    _refuse(
+        (zones.is_null() & zones.is_not_null().any()).to_numpy(),
+        column,
+        source,
+        "has no offset from UTC, where other rows have one; write all of them alike",
+    )
+    offsets = {zone: _offset(zone) for zone in zones.unique().drop_nulls()}
+    if offsets:
+        clock = clock - zones.replace_strict(offsets, return_dtype=pl.Int64).to_numpy()
     moments: Times = dates + clock.astype("m8[s]")
     return moments
+
+
+def _numbered(column: pl.Series) -> pl.Series:
+    """Dates with months as words as dates with numbers: ``Jan 31, 2024`` and ``31-Jan-2024`` as ``2024-01-31``."""
+    if not column.str.contains(MONTH).any():
+        return column
+    for pattern in _WORDED:
+        groups = column.str.extract_groups(pattern.replace(MONTH, f"(?P<month>{MONTH})")).struct.unnest()
+        month = groups["month"].str.slice(0, 3).str.to_lowercase().replace_strict(_MONTHS, default=None)
+        day = (pl.lit("-") + pl.col("day")).replace("-", "")
+        date = groups.with_columns(month).select(pl.col("year") + "-" + pl.col("month") + day + pl.col("rest")).to_series()
+        column = date.zip_with(date.is_not_null(), column).alias(column.name)
+    return column
+
+
+def _offset(zone: str) -> int:
+    """Seconds that a zone is ahead of UTC.
+
+    Example:
+        >>> _offset("+02:00"), _offset("-0330"), _offset("Z")
+        (7200, -12600, 0)
+    """
+    digits = zone[1:].replace(":", "").ljust(4, "0")
+    return int(zone[0] + "1") * (int(digits[:2]) * 3600 + int(digits[2:]) * 60) if zone[0] in "+-" else 0
+
+
+def _shown_offset(seconds: int) -> Form:
+    hours, minutes = divmod(abs(seconds) // 60, 60)
+    return f"{'-' if seconds < 0 else '+'}{hours:02}:{minutes:02}"
 
 
 def _day_first(

@@ -49,7 +49,7 @@ def read_uea(path: Path, settings: Settings, with_target: bool) -> Dataset:
         with_target: whether the file must have labels.
 
     Returns:
-        The dataset; its sequences are numeric ``[T, F]`` float32.
+        The dataset; its sequences are numeric ``[T, F]`` float64.
 
     Raises:
         DataError: a header or a line that is not of the format, with the number of the line, and of the dimension within it.

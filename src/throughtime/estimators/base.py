@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import platform
 import re
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from throughtime.data.records import Dataset, Panel, Sequences
 from throughtime.data.split import split
 from throughtime.errors import SettingsError, ThroughTimeError
 from throughtime.nn.init import NAMES
+from throughtime.report import formats
 from throughtime.settings import Settings
 from throughtime.store import RunDirectory
 from throughtime.tasks import TASKS, Task
@@ -36,13 +38,14 @@ _FLAG = re.compile(r"--([a-z]+(?:-[a-z]+)*)(?: (error|interpolate|mask|FILE)\b)?
 
 def in_python(method: _Method) -> _Method:
     """A method whose errors name arguments (``missing='mask'``) where those of the command name flags (``--missing mask``)."""
+    own = inspect.signature(method).parameters
 
     @functools.wraps(method)
     def wrapped(self: Estimator, *args: Any, **kwargs: Any) -> Any:
-        names = self.get_params()
+        names = {*own, *self.get_params()}
 
         def argument(flag: re.Match[str]) -> str:
-            name = flag[1].replace("-", "_")
+            name = "path" if flag[1] == "out" else flag[1].replace("-", "_")
             if name not in names:
                 return flag[0]
             return name if flag[2] is None else f"{name}=..." if flag[2] == "FILE" else f"{name}={flag[2]!r}"
@@ -133,7 +136,7 @@ class Estimator(BaseEstimator):
         Example:
             >>> throughtime.estimators.SequenceClassifier(cell="grv", hidden=0).settings()
             Traceback (most recent call last):
-            throughtime.errors.SettingsError: 2 arguments are wrong: cell is 'grv', expected rnn or lstm or gru; did you mean gru? | hidden is 0, expected a number above 0
+            throughtime.errors.SettingsError: 2 arguments are wrong: cell is 'grv', expected rnn or lstm or gru; did you mean gru? | hidden is 0, expected a whole number from 1 to 65,536
         """  # noqa: E501
         settings, wrong = Settings().replace(task=self.task), list[str]()
         for name, value in self.get_params(deep=False).items():
@@ -151,6 +154,7 @@ class Estimator(BaseEstimator):
             raise SettingsError(f"{len(wrong)} arguments are wrong: {' | '.join(wrong)}")
         return settings
 
+    @in_python
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a run directory, as ``throughtime fit`` does: ``throughtime predict`` and :func:`load` read it.
 
@@ -187,7 +191,7 @@ class Estimator(BaseEstimator):
             "settings": task.settings.as_json(),
             "understood": dataset.sentence,
             "split": parts.sentence,
-            "warnings": [*dataset.warnings, *parts.warnings, *heard.warnings],
+            "warnings": [*dataset.warnings, *parts.warnings, *task.warnings, *heard.warnings],
             "files": [],
             **more,
         }
@@ -215,7 +219,7 @@ def _result(task: Task, trainer: Trainer, config: dict[str, Any], history: list[
     return {
         "task": task.name,
         **{name: config[name] for name in ("understood", "split", "warnings")},
-        "headline": f"{kind}: {metric.label} {scores.get(metric.name, float('nan')):.4g} on the validation part.",
+        "headline": f"{kind}: {metric.label} {formats.plain(scores.get(metric.name))} on the validation part.",
         "metric": dataclasses.asdict(metric),
         "scored_on": "valid",
         "scores": {"valid": scores},

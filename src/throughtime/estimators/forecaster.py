@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from throughtime.data.frequency import at
 from throughtime.data.records import Panel
 from throughtime.data.series import future_rows, read_series
 from throughtime.data.split_panel import PanelPart
 from throughtime.errors import DataError
 from throughtime.estimators.base import Estimator, in_python
+from throughtime.store import RunDirectory
 from throughtime.tasks.forecast import Forecast
 from throughtime.tasks.metrics import forecasting
-from throughtime.train.fitted import Fitted
+from throughtime.train.fitted import Fitted, source_of
 
 _X, _FUTURE = Path("X"), Path("future")
 """What errors call the tables."""
@@ -90,7 +90,7 @@ class Forecaster(Estimator):
         settings = settings.replace(**resolved)
         self._train(dataset, settings)
         self._panel: Panel | None = dataset.content
-        self._form = _form(X, settings.data.id)
+        self._form = _form(X, self._task)
         return self
 
     @in_python
@@ -98,36 +98,44 @@ class Forecaster(Estimator):
         """The ``horizon`` values after the last one of every series.
 
         Args:
-            X: the series up to now, of the same form as those it was fitted on; these themselves if not given. A model that was
-                loaded does not hold them.
+            X: the series up to now, of the same form as those it was fitted on; these themselves if not given. A loaded model
+                reads them again from the files that ``throughtime fit`` was given; one that was fitted in Python and saved
+                does not hold them.
             future: a DataFrame with time and id column and the columns known in advance, for the steps to forecast.
 
         Returns:
             ``series``, ``time``, ``forecast``, ``lower`` and ``upper``, a row for each series and step: a DataFrame of the kind
-            that X is, or a dict of arrays for series that are arrays, with ``series`` and ``time`` counted from 0.
+            that X is, with the names of its own columns (``unique_id``, ``ds``) for the first two where it has an id column; or
+            a dict of arrays for series that are arrays, with ``series`` and ``time`` counted from 0.
 
         Raises:
             NotFittedError: before ``fit``.
-            DataError: series of another frequency or with other covariates, or a future that is not known so far ahead.
+            DataError: series of another frequency or with other covariates, or a future that is not known so far ahead; or
+                none, and a model that does not know where its own are.
         """
         check_is_fitted(self)
         if X is not None:
-            panel, form = self._read(X), _form(X, self.fitted_.task.settings.data.id)
-        elif self._panel is not None:
-            panel, form = self._panel, self._form
+            panel, form = self._read(X), _form(X, self._task)
         else:
-            raise DataError("a loaded model does not hold the series it was fitted on; give those to go on from: predict(X)")
+            panel, form = self._own()
         if future is not None:
             panel = future_rows(_frame(future, "future"), _FUTURE, panel, self.fitted_.task.settings)
         table = self.fitted_.predict(panel)
-        steps = np.arange(len(table["series"]) // len(panel))
-        times = np.concatenate([at(len(series) + steps, series.times, panel.frequency) for series in panel.series])
         columns = {name: np.asarray(table[name]) for name in ("forecast", "lower", "upper")}
         if form.backend is None:
-            return {"series": np.array(table["series"], dtype=np.int64), "time": times, **columns}
+            return {"series": np.array(table["series"], dtype=np.int64), "time": np.array(table["time"]), **columns}
         own = [form.ids.get(name, name) for name in table["series"]]
-        times = times.astype("M8[us]") if times.dtype.kind == "M" else times
-        return nw.from_dict({"series": own, "time": times, **columns}, backend=form.backend).to_native()
+        return nw.from_dict({form.series: own, form.time: table["time"], **columns}, backend=form.backend).to_native()
+
+    def _own(self) -> tuple[Panel, _Form]:
+        """The series it was fitted on, and their form."""
+        if self._panel is not None:
+            return self._panel, self._form
+        if self._config["source"] is None:
+            raise DataError("a loaded model does not hold the series it was fitted on; give those to go on from: predict(X)")
+        panel = source_of(RunDirectory(self._run), self.fitted_).content
+        assert isinstance(panel, Panel)
+        return panel, _of_table(nw.Implementation.POLARS, {}, self._task)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Minus the MASE of forecasting the last ``horizon`` values of each series from those before them.
@@ -178,6 +186,7 @@ class Forecaster(Estimator):
     def _adopt(self, fitted: Fitted, config: dict[str, Any], result: dict[str, Any], history: list[dict[str, Any]]) -> None:
         super()._adopt(fitted, config, result, history)
         self._panel, self._form = None, _Form(None, {})
+        self._run = Path()
 
     @property
     def _task(self) -> Forecast:
@@ -186,20 +195,10 @@ class Forecaster(Estimator):
         return task
 
     def _read(self, X: Any) -> Panel:
-        """Series to go on from, if they are like those it was fitted on."""
+        """Series to go on from."""
         task, frame = self._task, _frame(X, "X")
         panel = read_series(frame, _X, task.settings).content
         assert isinstance(panel, Panel)
-        if (panel.frequency.unit, panel.frequency.count) != (task.frequency.unit, task.frequency.count):
-            raise DataError(
-                f"X: has a value {panel.frequency}, but the model was fitted on one {task.frequency}; give the same"
-            )
-        covariates = (*panel.past, *panel.future, *panel.static)
-        fitted = tuple(task.scaler.features[: len(covariates)])
-        if covariates != fitted:
-            raise DataError(
-                f"X: has covariates {', '.join(covariates)}, but the model was fitted on {', '.join(fitted)}; give the same"
-            )
         return panel
 
 
@@ -213,19 +212,29 @@ class _Form(NamedTuple):
     Attributes:
         backend: the library of their table, for narwhals; ``None`` for arrays.
         ids: the names of series as they stand in their column, by the names they have here.
+        series: the name of that column.
+        time: the name of the column with the time.
     """
 
     backend: Any
     ids: dict[str, Any]
+    series: str = "series"
+    time: str = "time"
 
 
-def _form(X: Any, id: str | None) -> _Form:
-    """That of some series, whose names are in the column ``id``."""
+def _form(X: Any, task: Forecast) -> _Form:
+    """That of some series, in the columns of the fit."""
     if not _is_table(X):
         return _Form(None, {})
-    frame = nw.from_native(X, eager_only=True)
+    frame, id = nw.from_native(X, eager_only=True), task.settings.data.id
     named = frame[id].unique().to_list() if id in frame.columns else []
-    return _Form(frame.implementation, {str(name): name for name in named})
+    return _of_table(frame.implementation, {str(name): name for name in named}, task)
+
+
+def _of_table(backend: Any, ids: dict[str, Any], task: Forecast) -> _Form:
+    """With the names of the table's own columns, where each series has a name in one of them."""
+    data = task.settings.data
+    return _Form(backend, ids) if data.id is None else _Form(backend, ids, data.id, data.time or "time")
 
 
 def _is_table(X: Any) -> bool:

@@ -39,7 +39,7 @@ class LabelledEstimator(Estimator):
     """The common part of the estimators that learn from ``X`` and ``y``.
 
     ``X`` is n sequences of any lengths: a list of arrays ``[T, F]`` or ``[T]``, of DataFrames with a step per row, of str, of
-    lists of words, or of ``pathlib.Path`` of sound files; or an array ``[n, T, F]`` or ``[n, T]``.
+    lists of words, or of ``pathlib.Path`` of sound files (once fitted, of str too); or an array ``[n, T, F]`` or ``[n, T]``.
 
     The arguments are those of :class:`Estimator`, and these:
 
@@ -104,6 +104,8 @@ class LabelledEstimator(Estimator):
         kinds = self._kinds()
         if "words" in kinds and isinstance(X, list) and X and all(isinstance(x, list | tuple) and not x for x in X):
             return Sequences("words", [[] for _ in X])  # nothing in them says that they are words
+        if "sound" in kinds and isinstance(X, list):
+            X = [Path(x) if isinstance(x, str) else x for x in X]
         content = sequences_of(X, missing=self.fitted_.task.settings.data.missing)
         if content.kind not in kinds:
             held = next(names[content.kind] for names in _TAKES.values() if content.kind in names)
@@ -198,6 +200,8 @@ class SequenceClassifier(ClassifierMixin, _WithClasses):
 class SequenceTagger(_WithClasses):
     """One class for every step, of sequences of words or of numbers: ``y`` holds a list of tags for each.
 
+    Once fitted on words, it takes str too: of words and signs, as :func:`throughtime.transforms.words` divides them.
+
     The arguments are those of :class:`Estimator` and :class:`LabelledEstimator`.
 
     Attributes:
@@ -211,9 +215,6 @@ class SequenceTagger(_WithClasses):
     """
 
     task: ClassVar[str] = "tag"
-
-    def _kinds(self) -> dict[str, str]:
-        return {kind: name for kind, name in super()._kinds().items() if kind != "text"}
 
     @in_python
     def predict_proba(self, X: Any) -> list[NDArray[np.float64]]:

@@ -86,11 +86,11 @@ class LanguageModel(Estimator):
     def generate(
         self, prompt: str = "", length: int = 500, *, temperature: float = 0.8, top_k: int | None = None, seed: int = 0
     ) -> str:
-        """Text that goes on from a prompt, up to the end of the document.
+        """Text that begins with a prompt, up to the end of the document; as ``throughtime generate`` prints it.
 
         Args:
-            prompt: what comes before; it is not repeated.
-            length: most tokens.
+            prompt: what it begins with; a warning names characters that the model does not know.
+            length: most tokens, without those of the prompt.
             temperature: 1 draws as the model says, below it prefers what is likely, 0 takes the likeliest.
             top_k: draw from so many of the likeliest tokens only.
             seed: of the draw.

@@ -43,6 +43,8 @@ def record(model: torch.nn.Module, every: int = 1, *, probe: bool = True, delta:
         >>> output, h_n = rnn(torch.randn(100, 8, 3))
         >>> with tt.flow.record(rnn) as flow:
         ...     h_n.sum().backward()
+        >>> flow
+        Flow(l0)
         >>> flow.layers[0].name, flow.layers[0].gain.shape
         ('l0', (100,))
         >>> 2 < flow.horizon(0.01) < 40
@@ -68,6 +70,10 @@ class Flow:
         self._passes = dict.fromkeys(self._names, 0)
         self._measured: dict[int, taps.Measurement] = {}
         self._layers: dict[int, tuple[taps.Measurement, LayerFlow]] = {}
+
+    def __repr__(self) -> str:
+        names = ", ".join(layer.name for layer in self.layers)
+        return f"Flow({names})" if names else f"Flow(nothing recorded yet of {', '.join(self._names.values())})"
 
     def __enter__(self) -> Flow:
         subscribed = []

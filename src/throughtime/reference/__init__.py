@@ -6,7 +6,7 @@ intermediate value of a pass is a named, public array. One layer in one directio
 Shapes: T steps, B batch, I inputs, H hidden, P projected (= H without a projection), G gates.
 """
 
-from throughtime.reference._activations import Array as Array
+from throughtime.reference._activations import ACTIVATIONS as ACTIVATIONS, Array as Array
 from throughtime.reference._backward import Backward as Backward, backward as backward
 from throughtime.reference._forward import Forward as Forward, forward as forward
 from throughtime.reference._pointwise import (
@@ -19,6 +19,7 @@ from throughtime.reference._probe import probe as probe
 from throughtime.reference._weights import Weights as Weights
 
 __all__ = [
+    "ACTIVATIONS",
     "POINTWISE",
     "Array",
     "Backward",

@@ -307,7 +307,11 @@ def _ticks(axis: Axis, count: int) -> list[tuple[float, str]]:
         factors = (1, 2, 5) if axis.high < 200 * axis.low else (1,)
         every = max(1, -(-len(powers) // 6))
         round_values = [factor * 10.0**power for power in powers[::every] for factor in factors]
-        return [(value, f"{value:,.6g}") for value in round_values if axis.low <= value <= axis.high]
+        return [
+            (value, f"{value:,.0f}" if 1 <= value < 1e9 else f"{value:,.6g}")
+            for value in round_values
+            if axis.low <= value <= axis.high
+        ]
     span = axis.high - axis.low
     unit = 10.0 ** math.floor(math.log10(span / count))
     step = next(unit * factor for factor in (1, 2, 5, 10) if span / (unit * factor) <= count)

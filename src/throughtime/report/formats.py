@@ -72,6 +72,16 @@ def number(value: Any, digits: int = 4) -> str:
     return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
+def plain(value: Any) -> str:
+    """The same, in characters that every terminal has.
+
+    Example:
+        >>> plain(0.62396), plain(-12345.6), plain(None)
+        ('0.6240', '-12,346', '-')
+    """
+    return number(value).replace("−", "-").replace("–", "-")
+
+
 def duration(seconds: Any) -> str:
     """A time.
 

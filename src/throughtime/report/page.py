@@ -75,7 +75,7 @@ def render(records: Records) -> str:
         metric.get("name") or next((key for line in evaluations for key in line.get("valid") or {} if key != "loss"), "")
     )
     label = formats.capital(metric.get("label") or formats.name(watched))
-    return _templates().get_template("page.html.jinja").render(
+    return templates().get_template("page.html.jinja").render(
         records=records,
         config=config,
         result=result,
@@ -95,7 +95,7 @@ def render(records: Records) -> str:
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,

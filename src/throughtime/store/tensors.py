@@ -12,7 +12,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from throughtime.errors import RunError
-from throughtime.store.files import write_bytes
+from throughtime.store.files import cannot_read, write_bytes
 
 
 def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -33,7 +33,7 @@ def load_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         return safetensors.numpy.load_file(path)
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing; is {path.parent} a run directory?") from None
+    except FileNotFoundError as error:
+        raise cannot_read(path, error) from None
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} is damaged: {error}") from None

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from throughtime.settings import Settings
+from throughtime.data.files import plural
+from throughtime.settings import ModelSettings, Settings
 from throughtime.tasks.baselines import Baseline
 
 State = Any
@@ -112,8 +115,9 @@ class BaselineScore:
         parameters: numbers it learned.
         seconds: fitting and scoring.
         scores: as the task's own; empty if the method cannot be used on this data.
-        order: ``blind`` if it cannot see the order of the steps, ``window`` if it sees some of it.
+        order: ``blind`` if it cannot see the order of the steps, ``window`` if it sees some of it, ``full`` if all.
         problem: why it cannot be used; empty if it can.
+        errors: as :meth:`Task.errors` gives them for the network; ``None`` where there are no scores.
     """
 
     name: str
@@ -123,22 +127,55 @@ class BaselineScore:
     scores: dict[str, float]
     order: str | None = None
     problem: str = ""
+    errors: NDArray[np.float64] | None = dataclasses.field(default=None, repr=False, compare=False)
 
 
-def scored(method: Baseline, score: Callable[[], dict[str, float]]) -> BaselineScore:
+@dataclass(frozen=True)
+class Rival:
+    """A feed-forward network to train on the same data as the recurrent one.
+
+    Attributes:
+        name: short.
+        description: what it sees, in a line.
+        order: as for :class:`BaselineScore`.
+        network: makes a new one, initialised from torch's random generator.
+    """
+
+    name: str
+    description: str
+    order: str
+    network: Callable[[], torch.nn.Module]
+
+
+BLIND, FLAT = "order-blind network", "flattened network"
+"""What the two rivals of every task are called."""
+
+
+def scored(method: Baseline, score: Callable[[], tuple[dict[str, float], NDArray[np.float64]]]) -> BaselineScore:
     """Fit and score a simple method, with the clock running.
 
     Args:
         method: the method.
-        score: fits it and returns its scores; a :class:`ValueError` says that it cannot be used on this data.
+        score: fits it and returns its scores and errors; a :class:`ValueError` says that it cannot be used on this data.
     """
     started = time.monotonic()
     try:
-        scores, problem = score(), ""
+        (scores, errors), problem = score(), ""
     except ValueError as error:
-        scores, problem = {}, str(error)
-    parameters = method.parameters if scores else 0
-    return BaselineScore(method.name, method.description, parameters, time.monotonic() - started, scores, method.order, problem)
+        scores, errors, problem = {}, None, str(error)
+    parameters, seconds = method.parameters if scores else 0, time.monotonic() - started
+    return BaselineScore(method.name, method.description, parameters, seconds, scores, method.order, problem, errors)
+
+
+def layers_of(model: ModelSettings) -> str:
+    """The recurrent layers in a phrase.
+
+    Example:
+        >>> layers_of(ModelSettings(cell="gru", layers=2, hidden=64, bidirectional=True))
+        'bidirectional GRU, 2 layers of 64 units'
+    """
+    both, plural = "bidirectional " * bool(model.bidirectional), "s" * ((model.layers or 0) > 1)
+    return f"{both}{str(model.cell).upper()}, {model.layers} layer{plural} of {model.hidden} units"
 
 
 class Task(ABC):
@@ -149,6 +186,9 @@ class Task(ABC):
 
     Args:
         settings: of the fit; :meth:`prepare` decides what they leave open.
+
+    Attributes:
+        warnings: what :meth:`prepare` found that the user should know, one line each.
     """
 
     name: ClassVar[str]
@@ -159,6 +199,7 @@ class Task(ABC):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.warnings: list[str] = []
 
     def decide(self, **defaults: Any) -> None:
         """Fill settings that are open."""
@@ -223,6 +264,42 @@ class Task(ABC):
         """
         return self.evaluate(network, encoded)
 
+    def held_out(self, content: Any) -> tuple[Any, str]:
+        """What of some data is to be scored, and what there is to say of it, in a phrase that begins as it is to be joined.
+
+        Args:
+            content: what was read, with its targets.
+
+        Raises:
+            DataError: there is nothing to score.
+        """
+        return content, ""
+
+    def unfamiliar(self, part: Any) -> str:
+        """What of a part the model cannot tell apart since the training part has none of it, in a phrase; empty for nothing."""
+        return ""
+
+    def amount(self, part: Any, encoded: Any) -> str:
+        """How much there is in a part, in a phrase."""
+        return plural(len(part), "sequence")
+
+    def judged_by(self, scores: dict[str, float]) -> Metric:
+        """The metric that decides where these are the scores: ``metric``, unless it is undefined for the data."""
+        return self.metric
+
+    @abstractmethod
+    def errors(self, network: torch.nn.Module, part: Any, encoded: Any) -> NDArray[np.float64]:
+        """The error in each piece of a part, the smaller the better, whose sum orders models as the metric does.
+
+        Pieces depend as little on each other as the data allows (sequences, documents, stretches of time): whether two models
+        differ by more than chance is told from them. They are the same pieces for every model and baseline.
+
+        Args:
+            network: the fitted one.
+            part: as it was read.
+            encoded: the same as arrays.
+        """
+
     @abstractmethod
     def predict(self, network: torch.nn.Module, part: Any) -> Table:
         """Predictions for what was read, as columns of one length."""
@@ -230,6 +307,16 @@ class Task(ABC):
     @abstractmethod
     def baselines(self, train: Any, scored: Any) -> list[BaselineScore]:
         """What simple methods score: fitted on ``train``, scored on ``scored``, both as they were read."""
+
+    @abstractmethod
+    def rivals(self, train: Any) -> list[Rival]:
+        """The feed-forward networks (ANNs) of this task, one that is blind to order and one that is flattened.
+
+        They take and return what :meth:`network` does, so that everything else here works on them too.
+
+        Args:
+            train: the encoded training part.
+        """
 
     @abstractmethod
     def details(self, network: torch.nn.Module, part: Any, encoded: Any) -> dict[str, Any]:

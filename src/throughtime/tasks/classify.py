@@ -88,6 +88,10 @@ class Classify(LabelledTask):
         scores = self._scored(network, encoded).scores()
         return {"loss": scores["log_loss"], **scores}
 
+    def errors(self, network: torch.nn.Module, part: Sequences, encoded: Labelled) -> NDArray[np.float64]:
+        """1 for each sequence of which the class is wrong."""
+        return _wrong(encoded.targets, self.probabilities(network, encoded))
+
     def predict(self, network: torch.nn.Module, part: Sequences) -> Table:
         """The likeliest class of each sequence, and the probability of every class."""
         probabilities = self.probabilities(network, self.encode(dataclasses.replace(part, targets=None)))
@@ -100,9 +104,9 @@ class Classify(LabelledTask):
         learn, score = self.plain(train), self.plain(test)
         truth = self.labels.encode(test.targets, test.origin)
 
-        def measure(method: Any) -> dict[str, float]:
-            method.fit(learn, self.labels.names)
-            return classification(truth, method.predict(score), self.labels.names).scores()
+        def measure(method: Any) -> tuple[dict[str, float], NDArray[np.float64]]:
+            probabilities = method.fit(learn, self.labels.names).predict(score)
+            return classification(truth, probabilities, self.labels.names).scores(), _wrong(truth, probabilities)
 
         methods = classify.suited(learn.kind, balanced=self.settings.data.class_weight == "balanced")
         return [scored(method, partial(measure, method)) for method in methods]
@@ -130,3 +134,8 @@ class Classify(LabelledTask):
                 for row in worst
             ],
         }
+
+
+def _wrong(truth: Any, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    wrong: NDArray[np.float64] = (probabilities.argmax(axis=1) != truth).astype(np.float64)
+    return wrong

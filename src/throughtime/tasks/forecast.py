@@ -11,78 +11,45 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from throughtime.data.files import plural
 from throughtime.data.frequency import at
 from throughtime.data.records import Frequency, Panel
 from throughtime.data.split_panel import PanelPart
-from throughtime.data.times import show
+from throughtime.data.times import written
 from throughtime.errors import DataError
-from throughtime.settings import ModelSettings
-from throughtime.tasks.base import COMMON, BaselineScore, Batch, Feed, Metric, State, Table, Task, scored
+from throughtime.tasks.base import (
+    BLIND,
+    COMMON,
+    FLAT,
+    BaselineScore,
+    Feed,
+    Metric,
+    Rival,
+    State,
+    Table,
+    Task,
+    layers_of,
+    scored,
+)
 from throughtime.tasks.baselines import forecast
+from throughtime.tasks.familiar import Ends, ends_of, first_unseen, like_training
+from throughtime.tasks.feedforward import WindowForecast
+from throughtime.tasks.forecast_network import LEVEL, ForecastNetwork, WindowBatch, batch_of, criterion
+from throughtime.tasks.levels import season_error, spreads_with_level
 from throughtime.tasks.linear import Linear, fit_linear
 from throughtime.tasks.metrics import forecasting
-from throughtime.tasks.networks import recurrent_part
 from throughtime.tasks.windows import Layout, PanelWindows, Windows, covariates
 from throughtime.transforms import Scaler
 from throughtime.transforms.calendar import cycles_seen
 
-LEVEL = 0.9
-"""The share of values that an interval is meant to hold."""
 _SCORED_WINDOWS = 256
 _EPOCH_WINDOWS = 8192
 _EXAMPLES = 4
 _FITTED_WINDOWS = 20_000
 _CALIBRATED_WINDOWS = 100
 _DAY = {"s": 86400, "min": 1440, "h": 24}
-
-
-@dataclass
-class WindowBatch(Batch):
-    """Windows as tensors: features ``[W + H, B, D]``, scaled past ``[B, W]`` and future ``[B, H]``."""
-
-    features: Tensor
-    past: Tensor
-    future: Tensor
-
-
-class ForecastNetwork(nn.Module):
-    """Recurrent layers over past and future steps, on top of a linear forecast from the window.
-
-    The linear part does what a linear model can; the recurrent one learns what is left over, and the intervals.
-
-    Args:
-        settings: of the model.
-        layout: of the windows.
-        width: features of a step.
-        linear: weights ``[H, W]`` and bias ``[H]`` to start from.
-
-    Source: Lai et al. 2018 (LSTNet), arXiv:1703.07015, for the linear part beside the recurrent one.
-    """
-
-    def __init__(self, settings: ModelSettings, layout: Layout, width: int, linear: Linear) -> None:
-        super().__init__()
-        assert settings.dropout is not None
-        self.horizon = layout.horizon
-        self.linear = nn.Linear(layout.window, layout.horizon)
-        self.rnn = recurrent_part(settings, width)
-        self.dropout = nn.Dropout(settings.dropout)
-        self.head = nn.Linear(self.rnn.hidden_size, 3)
-        with torch.no_grad():
-            self.linear.weight.copy_(torch.from_numpy(linear[0]))
-            self.linear.bias.copy_(torch.from_numpy(linear[1]))
-            self.head.weight[0] = 0  # at first the forecast is the linear one
-            self.head.bias.copy_(torch.tensor([0.0, -1.0, -1.0]))
-        self.linear.requires_grad_(False)  # trained together, it would fit the noise of few windows
-
-    def forward(self, features: Tensor, past: Tensor) -> Tensor:
-        """Scaled forecast, lower and upper end, ``[B, H, 3]``."""
-        hidden, _ = self.rnn(features)
-        said = self.head(self.dropout(hidden[-self.horizon :])).transpose(0, 1)
-        middle = self.linear(past) + said[:, :, 0]
-        below, above = nn.functional.softplus(said[:, :, 1]), nn.functional.softplus(said[:, :, 2])
-        return torch.stack([middle, middle - below, middle + above], dim=2)
 
 
 @dataclass(frozen=True)
@@ -129,7 +96,7 @@ class WindowFeed(Feed):
             self._epoch = epoch
             self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.encoded.origins))[: self.windows]
         rows = self._order[index * self.size : (index + 1) * self.size]
-        return _tensors(self.encoded.windows.cut(self.encoded.origins[rows]))
+        return batch_of(self.encoded.windows.cut(self.encoded.origins[rows]))
 
 
 class Forecast(Task):
@@ -148,6 +115,8 @@ class Forecast(Task):
     season_error: NDArray[np.float64]
     linear: Linear
     widen: NDArray[np.float64]
+    seen: Ends
+    """Where what the fit saw of each series ends: the training part, and once it is finished, the validation part."""
 
     def prepare(self, train: PanelPart) -> None:
         """Decide window and horizon, and fit scales and the linear part."""
@@ -175,9 +144,10 @@ class Forecast(Task):
         self.layout = Layout(window, horizon, tuple(sorted(lag for lag in lags if 1 < lag <= longest // 2)), cycles)
         self.ids = [series.id for series in panel.series]
         self.widen = np.zeros((2, horizon))
+        self.seen = ends_of(panel)
         self.logarithmic = spreads_with_level([series.values for series in panel.series], season)
         self.typical = np.array([self._typical(series.values) for series in panel.series])
-        self.season_error = np.array([_season_error(series.values, season) for series in panel.series])
+        self.season_error = np.array([season_error(series.values, season) for series in panel.series])
         self.scaler = self._scaler(panel)
         encoded = self.encode(train)
         if not len(encoded.origins):
@@ -213,15 +183,14 @@ class Forecast(Task):
         size = max(self.settings.forecast.season or 1, 2)
         known = self._modelled(values)
         blocks = known[len(known) % size :].reshape(-1, size) if len(known) >= size else known[None]
-        blocks = blocks[~np.isnan(blocks).any(axis=1)]
-        spread = float(blocks.std(axis=1).mean()) if len(blocks) else 0.0
+        blocks = blocks[2 * (~np.isnan(blocks)).sum(axis=1) > size]
+        spread = float(np.nanstd(blocks, axis=1).mean()) if len(blocks) else 0.0
         height = float(np.nanmax(np.abs(known), initial=0.0))
         return spread if spread > 1e-9 * height else max(1e-6 * height, 1e-9)
 
     def _scaler(self, panel: Panel) -> Scaler:
         blocks = [covariates(series, panel, self.layout.cycles, 0) for series in panel.series]
-        names = (*panel.past, *panel.future, *panel.static, *(f"{cycle} {i}" for cycle in self.layout.cycles for i in range(4)))
-        return Scaler.fit(blocks, names)
+        return Scaler.fit(blocks, (*panel.past, *panel.future, *panel.static, *_cycle_names(self.layout.cycles)))
 
     def transforms(self) -> dict[str, Any]:
         """Everything but the weights."""
@@ -234,6 +203,7 @@ class Forecast(Task):
             "typical": self.typical.tolist(),
             "season_error": [None if np.isnan(error) else error for error in self.season_error.tolist()],
             "widen": self.widen.tolist(),
+            "seen": {name: list(where) for name, where in self.seen.items()},
         }
 
     def restore(self, transforms: dict[str, Any]) -> None:
@@ -246,6 +216,7 @@ class Forecast(Task):
         self.typical = np.array(transforms["typical"])
         self.season_error = np.array([np.nan if error is None else error for error in transforms["season_error"]])
         self.widen = np.array(transforms["widen"])
+        self.seen = {name: (int(last), int(steps)) for name, (last, steps) in transforms["seen"].items()}
         self.linear = np.zeros((self.layout.horizon, self.layout.window)), np.zeros(self.layout.horizon)
 
     def encode(self, part: PanelPart, *, every: int = 1) -> EncodedPanel:
@@ -256,21 +227,36 @@ class Forecast(Task):
         return EncodedPanel(windows, windows.origins(part.starts, every=every, least=least))
 
     def windows(self, panel: Panel) -> PanelWindows:
-        """Any windows of series of which some may be new."""
+        """Any windows of series of which some may be new.
+
+        Raises:
+            DataError: series of another frequency or with other covariates than those of the fit.
+        """
+        panel = self._like_training(panel)
         number = {name: index for index, name in enumerate(self.ids)}
         known = []
         for series in panel.series:
             block = covariates(series, panel, self.layout.cycles, self.layout.horizon)
             known.append(np.nan_to_num((block - np.array(self.scaler.mean)) / np.array(self.scaler.scale)).astype(np.float32))
         typical = [self.typical[number[s.id]] if s.id in number else self._typical(s.values) for s in panel.series]
-        return PanelWindows(
-            panel, self.layout, known, np.array(typical), [self._modelled(s.values) for s in panel.series], not self.logarithmic
-        )
+        values, fill = [self._modelled(s.values) for s in panel.series], self.settings.data.missing == "interpolate"
+        return PanelWindows(panel, self.layout, known, np.array(typical), values, not self.logarithmic, fill)
 
     def network(self) -> ForecastNetwork:
         """Recurrent layers on top of the linear part."""
         width = 3 + len(self.layout.lags) + len(self.scaler.features)
         return ForecastNetwork(self.settings.model, self.layout, width, self.linear)
+
+    def rivals(self, train: EncodedPanel) -> list[Rival]:
+        """From the values of the window, sorted or as they stand."""
+        window, horizon = self.layout.window, self.layout.horizon
+
+        def network(blind: bool) -> WindowForecast:
+            return WindowForecast(self.settings.model, window, horizon, blind=blind)
+
+        blind = f"an ANN on the {window:,} values of the window, sorted by size; blind to their order"
+        flat = f"an ANN on the {window:,} values of the window"
+        return [Rival(BLIND, blind, "blind", lambda: network(True)), Rival(FLAT, flat, "window", lambda: network(False))]
 
     def feed(self, encoded: EncodedPanel) -> Feed:
         """Windows in random order."""
@@ -279,20 +265,89 @@ class Forecast(Task):
 
     def loss(self, network: torch.nn.Module, batch: WindowBatch, state: State) -> tuple[Tensor, State]:
         """Smooth absolute error of the forecast, and the pinball losses of the ends of the interval."""
-        return _criterion(network(batch.features, batch.past), batch.future), None
+        return criterion(network(batch.features, batch.past), batch.future), None
 
     def evaluate(self, network: torch.nn.Module, encoded: EncodedPanel) -> dict[str, float]:
         """MAE, RMSE, MASE, sMAPE and coverage."""
         parts, total, error = [], 0.0, 0.0
         for windows, said in self._answers(network, encoded):
             future = torch.from_numpy(windows.future.astype(np.float32))
-            total += _criterion(said, future).item() * len(future)
+            total += criterion(said, future).item() * len(future)
             error += (said[:, :, 0] - future).abs().nanmean().item() * len(future)
             parts.append(self._forecast(windows, said))
         value, lower, upper = np.moveaxis(np.concatenate(parts), 2, 0)
         truth, errors = encoded.windows.truth(encoded.origins), self._season_errors(encoded)
         scores = forecasting(truth, value, errors, lower, upper).scores()
         return {"loss": total / len(truth), "scaled_mae": error / len(truth), **scores}
+
+    def score(self, network: torch.nn.Module, part: PanelPart, encoded: EncodedPanel) -> dict[str, float]:
+        """The same; coverage only of values that the intervals were not fitted to."""
+        scores = self.evaluate(network, encoded)
+        return scores if self._unseen(encoded) else {name: value for name, value in scores.items() if name != "coverage"}
+
+    def judged_by(self, scores: dict[str, float]) -> Metric:
+        """MASE; or MAE where repeating the last season makes no error in training, so that there is nothing to scale by."""
+        return self.metric if self.metric.name in scores else Metric("mae", "MAE", higher_is_better=False)
+
+    def errors(self, network: torch.nn.Module, part: PanelPart, encoded: EncodedPanel) -> NDArray[np.float64]:
+        """The errors in each stretch of each series, a horizon or a season long, whichever windows they come from."""
+        found = self.forecasts(network, encoded)
+        return self._pieces(encoded, abs(found.truth - found.value))
+
+    def _pieces(self, encoded: EncodedPanel, errors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Errors ``[N, H]`` summed by series and stretch of time, scaled as in MASE where that is defined."""
+        unit = self._season_errors(encoded)
+        if (unit > 0).any():
+            errors = errors / np.where(unit > 0, unit, np.nan)[:, None]
+        horizon = self.layout.horizon
+        stretch = (encoded.origins[:, 1:] + np.arange(horizon)) // max(horizon, self.settings.forecast.season or 1)
+        there = ~np.isnan(errors)
+        piece = np.unique((encoded.origins[:, :1] * (int(stretch.max(initial=0)) + 1) + stretch)[there], return_inverse=True)[1]
+        sums: NDArray[np.float64] = np.bincount(piece, errors[there]).astype(np.float64)
+        return sums
+
+    def held_out(self, content: Panel) -> tuple[PanelPart, str]:
+        """What came after the end of what the fit saw of each series, or, where it has seen all, everything.
+
+        Raises:
+            DataError: too little of it, or of the past before it.
+        """
+        content = self._like_training(content)
+        horizon, window = self.layout.horizon, self.layout.window
+        least = [min(window, self.seen[s.id][1]) if s.id in self.seen else window for s in content.series]
+        first = [first_unseen(series, self.seen) for series in content.series]
+        starts = [max(pair) for pair in zip(first, least, strict=True)]
+        new = [number for number, series in enumerate(content.series) if first[number] < len(series)]
+        if not new:
+            starts, note = least, ", all of which the fit saw"
+        else:
+            ends = {self.seen[content.series[number].id][0] for number in new if content.series[number].id in self.seen}
+            last = np.array(sorted(ends)).astype(content.series[new[0]].times.dtype)
+            after = f" after {written(last, content.form)[0]}" if len(ends) == 1 else ""
+            note = f"{after}, which the fit did not see"
+        if all(start + horizon > len(series) for series, start in zip(content.series, starts, strict=True)):
+            number = new[0] if new else 0
+            series = content.series[number]
+            raise DataError(
+                f"series {series.id!r} has {len(series) - first[number]:,} values that the fit did not see, after "
+                f"{first[number]:,} others; to score a forecast takes {horizon:,} of them, after {least[number]:,} values that "
+                "it can look back on; give more of the series"
+            )
+        return PanelPart(content, [min(start, len(s)) for start, s in zip(starts, content.series, strict=True)]), note
+
+    def amount(self, part: PanelPart, encoded: EncodedPanel) -> str:
+        """Windows and series."""
+        return f"{plural(len(encoded.origins), 'window')} of {len(np.unique(encoded.origins[:, 0])):,} series"
+
+    def _unseen(self, encoded: EncodedPanel) -> bool:
+        """Whether the fit saw none of the values that are to be forecast."""
+        first = np.array([first_unseen(series, self.seen) for series in encoded.windows.panel.series])
+        return bool((encoded.origins[:, 1] >= first[encoded.origins[:, 0]]).all())
+
+    def _like_training(self, panel: Panel) -> Panel:
+        """A panel with the covariates of the fit."""
+        names = self.scaler.features[: len(self.scaler.features) - len(_cycle_names(self.layout.cycles))]
+        return like_training(panel, names, self.frequency)
 
     def _season_errors(self, encoded: EncodedPanel) -> NDArray[np.float64]:
         number = {name: index for index, name in enumerate(self.ids)}
@@ -305,7 +360,7 @@ class Forecast(Task):
         device = next(network.parameters()).device
         for start in range(0, len(encoded.origins), _SCORED_WINDOWS):
             windows = encoded.windows.cut(encoded.origins[start : start + _SCORED_WINDOWS])
-            batch = _tensors(windows).to(device)
+            batch = batch_of(windows).to(device)
             yield windows, network(batch.features, batch.past).cpu()
 
     def _forecast(self, windows: Windows, said: Tensor) -> NDArray[np.float64]:
@@ -313,7 +368,7 @@ class Forecast(Task):
         ends = said.double().numpy()
         ends[:, :, 1] = np.minimum(ends[:, :, 1] - self.widen[0], ends[:, :, 0])
         ends[:, :, 2] = np.maximum(ends[:, :, 2] + self.widen[1], ends[:, :, 0])
-        return self._in_units(ends, windows.scale[:, :, None], windows.center[:, :, None])
+        return self.in_units(ends, windows.scale[:, :, None], windows.center[:, :, None])
 
     def forecasts(self, network: torch.nn.Module, encoded: EncodedPanel) -> Forecasts:
         """From every origin, in the units of the data."""
@@ -325,15 +380,15 @@ class Forecast(Task):
         """The steps after the last value of every series, with intervals.
 
         Raises:
-            DataError: future covariates that are not known so far ahead.
+            DataError: series unlike those of the fit, or future covariates that are not known so far ahead.
         """
-        horizon = self.layout.horizon
+        part, horizon = self._like_training(part), self.layout.horizon
         for series in part.series:
             ahead = len(series.times) - len(series)
             if part.future and ahead < horizon:
                 raise DataError(
                     f"series {series.id}: {', '.join(part.future)} are known {ahead} steps ahead, {horizon} are forecast; "
-                    "give them with --future FILE"
+                    "give them with --future FILE, or in further rows whose value is blank"
                 )
         windows = self.windows(part)
         found = self.forecasts(
@@ -342,15 +397,16 @@ class Forecast(Task):
         times = [at(len(series) + np.arange(horizon), series.times, part.frequency) for series in part.series]
         return {
             "series": [series.id for series in part.series for _ in range(horizon)],
-            "time": [show(time) for block in times for time in block],
+            "time": [time for block in times for time in written(block, part.form)],
             "forecast": found.value.ravel().tolist(),
             "lower": found.lower.ravel().tolist(),
             "upper": found.upper.ravel().tolist(),
         }
 
-    def _in_units(
+    def in_units(
         self, scaled: NDArray[np.float64], scale: NDArray[np.float64], center: NDArray[np.float64]
     ) -> NDArray[np.float64]:
+        """What the network gives, in the units of the data."""
         values: NDArray[np.float64] = scaled * scale + center
         # A logarithm beyond 700 is no number any more; what diverged so far is wrong at any height.
         return np.exp(np.minimum(values, 700.0)) if self.logarithmic else values
@@ -360,6 +416,7 @@ class Forecast(Task):
 
         Source: Romano, Patterson and Candes 2019, arXiv:1905.03222 (conformalized quantile regression), by step of the horizon.
         """
+        self.seen = ends_of(valid.windows.panel)
         self.widen = np.zeros_like(self.widen)
         beyond: list[list[NDArray[np.float64]]] = [[], []]
         for windows, answer in self._answers(network, valid):
@@ -375,39 +432,43 @@ class Forecast(Task):
                 known = distances if few else distances[:, step]
                 known = known[~np.isnan(known)]
                 if len(known):
-                    share = min(1.0, np.ceil((len(known) + 1) * (1 - tail)) / len(known))
-                    moved = float(np.quantile(known, share, method="higher"))
+                    # The one of this rank from below; what rounding adds to a whole number is no reason for the next.
+                    rank = min(len(known), int(np.ceil((len(known) + 1) * (1 - tail) - 1e-9)))
+                    moved = float(np.partition(known, rank - 1)[rank - 1])
                     self.widen[side, step] = max(moved, 0.0) if few else moved
 
     def baselines(self, train: PanelPart, test: PanelPart) -> list[BaselineScore]:
         """Persistence, seasonal-naive, drift, and ridge on the window."""
-        learn, score = self.encode(train), self.encode(test)
-        fitted, asked = (e.windows.cut(e.origins) for e in (_thinned(learn, 20_000), score))
-        truth = score.windows.truth(score.origins)
-        errors = self._season_errors(score)
+        learn, score = _thinned(self.encode(train), _FITTED_WINDOWS), self.encode(test)
+        truth, errors = score.windows.truth(score.origins), self._season_errors(score)
 
-        def measure(method: Any) -> dict[str, float]:
-            method.fit(fitted.past, fitted.future)
-            said = self._in_units(method.predict(asked.past), asked.scale, asked.center)
-            return forecasting(truth, said, errors).scores()
+        def measure(method: Any) -> tuple[dict[str, float], NDArray[np.float64]]:
+            said = self._said_by(method, learn, score)
+            return forecasting(truth, said, errors).scores(), self._pieces(score, abs(truth - said))
 
         season = self.settings.forecast.season
         assert season
-        return [scored(method, partial(measure, method)) for method in forecast.suited(self.layout.window, season)]
+        return [scored(method, partial(measure, method)) for method in forecast.suited(season)]
+
+    def _said_by(self, method: Any, learn: EncodedPanel, asked: EncodedPanel) -> NDArray[np.float64]:
+        """What a baseline forecasts, fitted on some windows and asked for others, in the units of the data ``[N, H]``."""
+        fitted, cut = learn.windows.cut(learn.origins), asked.windows.cut(asked.origins)
+
+        def past(windows: Windows, encoded: EncodedPanel) -> NDArray[np.float64]:
+            if method.reach is None:
+                return windows.past
+            return (encoded.windows.look_back(encoded.origins, method.reach) - windows.center) / windows.scale
+
+        said = method.fit(past(fitted, learn), fitted.future).predict(past(cut, asked))
+        return self.in_units(said, cut.scale, cut.center)
 
     def details(self, network: torch.nn.Module, part: PanelPart, encoded: EncodedPanel) -> dict[str, Any]:
         """Errors by step, and some forecasts beside what came."""
         found = self.forecasts(network, encoded)
         errors = abs(found.truth - found.value)
-        cut = encoded.windows.cut(encoded.origins)
         season = self.settings.forecast.season or 1
-        naive: dict[str, Any] = {"persistence": forecast.Persistence()}
-        if 1 < season <= self.layout.window:
-            naive["seasonal-naive"] = forecast.SeasonalNaive(season)
-        said = {
-            name: self._in_units(method.fit(cut.past, cut.future).predict(cut.past), cut.scale, cut.center)
-            for name, method in naive.items()
-        }
+        naive = [forecast.Persistence(), *([forecast.SeasonalNaive(season)] if season > 1 else [])]
+        said = {method.name: self._said_by(method, encoded, encoded) for method in naive}
         per_step = {
             "model": _mean_known(errors, axis=0),
             **{name: _mean_known(abs(found.truth - value), axis=0) for name, value in said.items()},
@@ -424,7 +485,7 @@ class Forecast(Task):
             times = series.times[first : origin + self.layout.horizon]
             return {
                 "series": series.id,
-                "times": [show(time) for time in times],
+                "times": [str(time) for time in written(times, encoded.windows.panel.form)],
                 "past": _plain(series.values[first:origin]),
                 "truth": _plain(found.truth[row]),
                 "median": _plain(found.value[row]),
@@ -438,92 +499,20 @@ class Forecast(Task):
             "per_step_mae": {name: _plain(values) for name, values in per_step.items()},
             "examples": [example(int(row)) for row in spread],
             "worst": [example(int(row)) for row in worst],
-            "coverage": float(inside[~np.isnan(found.truth)].mean()),
+            **({"coverage": float(inside[~np.isnan(found.truth)].mean())} if self._unseen(encoded) else {}),
             "level": LEVEL,
         }
 
     def describe(self) -> str:
         """Recurrent and linear part."""
-        model, layout = self.settings.model, self.layout
-        plural = "s" if (model.layers or 0) > 1 else ""
-        return (
-            f"{str(model.cell).upper()}, {model.layers} layer{plural} of {model.hidden} units, "
-            "on top of a linear forecast from the window, "
-            f"{layout.window} steps to {layout.horizon} steps"
-        )
-
-
-def spreads_with_level(values: list[NDArray[np.float64]], season: int) -> bool:
-    """Whether series move in proportion to their level, as sales that grow do: then their logarithms are easier to forecast.
-
-    Args:
-        values: of each series; NaN is missing.
-        season: steps in a season.
-
-    Returns:
-        True if all values are above zero, and the deviation of a season over its mean varies less from season to season than
-        the deviation itself.
-
-    Example:
-        >>> wave = np.tile([1.0, 2.0, 3.0, 2.0], 10)
-        >>> spreads_with_level([wave * 1.05 ** np.arange(40)], 4), spreads_with_level([wave + np.arange(40)], 4)
-        (True, False)
-
-    Source: Guerrero 1993, Journal of Forecasting 12, for choosing a power by what steadies the spread; here between 0 and 1
-        only.
-    """
-    votes = []
-    for series in values:
-        known = series[~np.isnan(series)]
-        if not len(known) or known.min() <= 0:
-            return False
-        size = season if season > 1 else 12
-        blocks = known[len(known) % size :].reshape(-1, size)
-        if len(blocks) >= 4:
-            # Less its own trend, or growth itself would pass for spread.
-            steps = np.diff(blocks, axis=1).std(axis=1)
-            level = blocks.mean(axis=1)
-            if steps.min() > 0:
-                votes.append(_variation(steps / level) < _variation(steps))
-    return bool(votes) and sum(votes) > len(votes) / 2
-
-
-def _variation(values: NDArray[np.float64]) -> float:
-    return float(values.std() / values.mean())
-
-
-def _season_error(values: NDArray[np.float64], season: int) -> float:
-    """The mean error of repeating the last season; NaN where there is none."""
-    season = season if season < len(values) else 1
-    errors = abs(values[season:] - values[:-season])
-    errors = errors[~np.isnan(errors)]
-    return float(errors.mean()) if len(errors) else np.nan
-
-
-def _tensors(windows: Windows) -> WindowBatch:
-    lengths = torch.full((windows.features.shape[1],), windows.features.shape[0])
-    past, future = (torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for x in (windows.past, windows.future))
-    return WindowBatch(lengths, torch.from_numpy(windows.features), past, future)
+        layout = self.layout
+        on_top = "on top of a linear forecast from the window"
+        return f"{layers_of(self.settings.model)}, {on_top}, {layout.window} steps to {layout.horizon} steps"
 
 
 def _thinned(encoded: EncodedPanel, most: int) -> EncodedPanel:
     rows = np.linspace(0, len(encoded.origins) - 1, min(len(encoded.origins), most)).astype(np.int64)
     return EncodedPanel(encoded.windows, encoded.origins[rows])
-
-
-def _criterion(said: Tensor, future: Tensor) -> Tensor:
-    """Smooth absolute error of the forecast, and the pinball losses of both ends; what is missing counts for nothing."""
-    inside = ~torch.isnan(future)
-    truth = future[inside]
-    middle, lower, upper = (said[:, :, i][inside] for i in range(3))
-    tail = (1 - LEVEL) / 2
-    # The ends learn their distance only: they must not pull at the forecast.
-    low, high = middle.detach() - (middle - lower), middle.detach() + (upper - middle)
-    return nn.functional.smooth_l1_loss(middle, truth) + _pinball(truth - low, tail) + _pinball(truth - high, 1 - tail)
-
-
-def _pinball(error: Tensor, level: float) -> Tensor:
-    return torch.maximum(level * error, (level - 1) * error).mean()
 
 
 def _mean_known(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -536,3 +525,7 @@ def _mean_known(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
 
 def _plain(values: NDArray[np.float64]) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _cycle_names(cycles: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{cycle} {i}" for cycle in cycles for i in range(4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from throughtime.errors import SettingsError
+from throughtime.settings import checked_setting
+from throughtime.transforms import Characters
 
 if TYPE_CHECKING:
     from throughtime.tasks.lm import LanguageModelling
@@ -25,33 +28,41 @@ def generate(
     seed: int = 0,
     documents: bool = False,
 ) -> Iterator[str]:
-    """Text that goes on from a prompt, as it is made.
+    """Text that begins with a prompt, as it is made.
 
     Args:
         task: its codec turns text into tokens and back.
         network: the fitted one.
-        prompt: what comes before; characters that the model does not know count as unknown.
-        length: most tokens.
+        prompt: what each document begins with; a warning names characters that the model does not know.
+        length: most tokens, without those of the prompt.
         temperature: 1 draws as the model says, below it prefers what is likely, 0 takes the likeliest.
         top_k: draw from so many of the likeliest tokens only.
         seed: of the draw.
         documents: go on with a new document, on a new line, after the end of one; else stop there.
 
     Yields:
-        Pieces of text, none of them part of a character; the prompt is not among them.
+        The prompt, then pieces of text, none of them part of a character.
 
     Raises:
-        SettingsError: a temperature below 0, a length or ``top_k`` below 1.
+        SettingsError: a prompt that is no text, a temperature or seed below 0, a length or ``top_k`` below 1.
     """
     if not 0 <= temperature < float("inf"):
         raise SettingsError(f"temperature is {temperature}, expected a number from 0 up")
     if length < 1 or (top_k is not None and top_k < 1):
         raise SettingsError(f"length is {length} and top_k {top_k}, expected at least 1")
-    codec, random = task.codec, torch.Generator().manual_seed(seed)
+    if not isinstance(prompt, str):
+        raise SettingsError(f"prompt is a {type(prompt).__name__}, expected a str")
+    codec, random = task.codec, torch.Generator().manual_seed(checked_setting("seed", seed))
     device = next(network.parameters()).device
     network.eval()
-    fed = torch.tensor([codec.end, *codec.encode(prompt).tolist()], device=device)
-    state, waiting = None, list[int]()
+    start = torch.tensor([codec.end, *codec.encode(prompt).tolist()], device=device)
+    if isinstance(codec, Characters) and (unknown := [c for c in dict.fromkeys(prompt) if not codec.encode(c)[0]]):
+        named = ", ".join(map(repr, unknown))
+        warnings.warn(
+            f"the model does not know {named} of the prompt: such characters were not in its training text", stacklevel=2
+        )
+    yield prompt
+    fed, state, waiting = start, None, list[int]()
     for _ in range(length):
         with torch.inference_mode():
             logits, state = network(fed[:, None], None, state)
@@ -60,8 +71,8 @@ def generate(
         if token == codec.end:
             if not documents:
                 break
-            yield "\n"
-            state = None
+            yield "\n" + prompt
+            fed, state = start, None
             continue
         waiting.append(token)
         text = codec.decode(waiting)
@@ -71,8 +82,8 @@ def generate(
 
 
 def _draw(logits: Tensor, temperature: float, top_k: int | None, random: torch.Generator, end: int) -> int:
-    if end != 0:
-        logits[0] = -torch.inf if end == 1 else logits[0]  # characters: 0 stands for unknown ones, nothing to write
+    if end == 1:  # characters: 0 stands for unknown ones, nothing to write
+        logits[0] = -torch.inf
     if temperature == 0:
         return int(logits.argmax())
     logits = logits / temperature

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,13 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from throughtime.data.batches import Ragged
-from throughtime.data.records import Sequences
+from throughtime.data.columns import listed
+from throughtime.data.files import plural
+from throughtime.data.records import Kind, Sequences
 from throughtime.errors import DataError, RunError
 from throughtime.settings import Settings
 from throughtime.tasks.networks import Numbers, Tokens, WordIds, Words
 from throughtime.transforms import BytePairs, Characters, LogMel, Scaler, WordFeatures, words
 
 WORD_WIDTH = 128
+_CALLED: dict[Kind, str] = {"text": "text", "words": "words", "numeric": "sequences of numbers", "sound": "sound"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,16 @@ class Inputs(ABC):
     """One way to turn sequences into what a network reads; fitted on the training part."""
 
     kind: str
+    takes: tuple[Kind, ...]
+    """The kinds of sequences that it can turn into that."""
+
+    def check(self, part: Sequences) -> None:
+        """Raise where sequences are of a kind that the model was not fitted on."""
+        if part.kind not in self.takes and len(part):
+            raise DataError(
+                f"{part.origin(0)}: found {_CALLED[part.kind]}, but the model was fitted on {_CALLED[self.takes[0]]} "
+                f"({self.describe()}); give data of that kind"
+            )
 
     @classmethod
     @abstractmethod
@@ -78,6 +92,7 @@ class WordInputs(Inputs):
     """Words, each with its own vector and with those of the pieces it is made of."""
 
     kind = "words"
+    takes = ("words", "text")
 
     def __init__(
         self, features: WordFeatures, width: int = WORD_WIDTH, vectors: dict[str, NDArray[np.float32]] | None = None
@@ -141,6 +156,7 @@ class TokenInputs(Inputs):
     """Characters or byte pairs of text."""
 
     kind = "tokens"
+    takes = ("text",)
 
     def __init__(self, codec: Characters | BytePairs) -> None:
         self.codec = codec
@@ -179,6 +195,7 @@ class NumericInputs(Inputs):
     """Numbers, each feature with mean 0 and deviation 1 over the training part."""
 
     kind = "numbers"
+    takes = ("numeric",)
 
     def __init__(self, scaler: Scaler) -> None:
         self.scaler = scaler
@@ -192,7 +209,9 @@ class NumericInputs(Inputs):
         """Scaled."""
         if part.features and tuple(part.features) != tuple(self.scaler.features):
             found, expected = ", ".join(part.features), ", ".join(self.scaler.features)
-            raise DataError(f"the features are {found}; the model was fitted on {expected}; give the same, in the same order")
+            raise DataError(
+                f"{part.origin(0)}: the features are {found}; the model was fitted on {expected}; give the same, in that order"
+            )
         return _numbers([self.scaler.transform(x) for x in part.inputs])
 
     def module(self, settings: Settings) -> Numbers:
@@ -217,6 +236,7 @@ class SoundInputs(Inputs):
     """Sound as log-mel energies, scaled."""
 
     kind = "sound"
+    takes = ("sound",)
 
     def __init__(self, features: LogMel, scaler: Scaler) -> None:
         self.features, self.scaler = features, scaler
@@ -297,6 +317,19 @@ def read_vectors(path: Path, wanted: set[str]) -> dict[str, NDArray[np.float32]]
     if not vectors:
         raise DataError(f"--embeddings {path} has none of the words of the training part; is it of the same language?")
     return vectors
+
+
+def unknown_characters(codec: Characters | BytePairs, pieces: Iterable[str]) -> str:
+    """How many characters of a text a codec does not know, and which, in a phrase; empty if it knows all."""
+    if isinstance(codec, BytePairs):
+        return ""
+    total, counts = 0, Counter[str]()
+    for piece in pieces:
+        total += len(piece)
+        counts.update(codec.unknown(piece))
+    which = listed([repr(character) for character, _ in counts.most_common()], 6)
+    many = f"{sum(counts.values()):,} of {plural(total, 'character')} occur{'s' * (sum(counts.values()) == 1)}"
+    return f"{many} nowhere in the training part, so that the model takes them all for one: {which}" if counts else ""
 
 
 def restore_inputs(data: dict[str, Any]) -> Inputs:

@@ -16,11 +16,22 @@ from torch import Tensor
 from throughtime.data.batches import Ragged, in_order_of_length, shuffled_by_length
 from throughtime.data.records import Sequences
 from throughtime.errors import DataError, SettingsError
-from throughtime.tasks.base import Batch, Feed, State, Table, Task
-from throughtime.tasks.inputs import EncodedInputs, Inputs, WordInputs, inputs_for, restore_inputs
-from throughtime.tasks.networks import SequenceNetwork, StepNetwork
+from throughtime.tasks.base import BLIND, FLAT, Batch, Feed, Rival, State, Table, Task, layers_of
+from throughtime.tasks.feedforward import NEIGHBOURS, BlindSequence, BlindSteps, FlatSequence, WindowSteps, steps_within
+from throughtime.tasks.inputs import (
+    EncodedInputs,
+    Inputs,
+    TokenInputs,
+    WordInputs,
+    inputs_for,
+    restore_inputs,
+    unknown_characters,
+)
+from throughtime.tasks.networks import Numbers, SequenceNetwork, StepNetwork, Tokens, Words
 
 _SCORED_STEPS = 1 << 15
+_LONG = 10_000
+"""Steps that a sequence has to have to be worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,15 @@ class LabelledBatch(Batch):
 
     inputs: Any
     targets: Tensor
+
+
+def _outlier(part: Sequences, lengths: NDArray[np.int64]) -> list[str]:
+    """A line on a sequence that is longer than all others together: what it takes in time and memory is easily overlooked."""
+    row, total = int(lengths.argmax()), int(lengths.sum())
+    if len(lengths) == 1 or lengths[row] < _LONG or 2 * int(lengths[row]) < total:
+        return []
+    share = f"{part.origin(row)} has {lengths[row]:,} of the {total:,} steps of the training part"
+    return [f"{share}, and will take most of the time and memory; cut it, or leave it out"]
 
 
 class LabelledFeed(Feed):
@@ -96,6 +116,7 @@ class LabelledTask(Task):
         self.inputs = kind.fit(train, self.settings)
         self.fit_targets(train)
         encoded = self.inputs.encode(train)
+        self.warnings += _outlier(train, encoded.lengths)
         if self.settings.model.untied:
             self.decide(cell="rnn")
         self.decide_defaults(train, encoded)
@@ -148,6 +169,7 @@ class LabelledTask(Task):
 
     def encode(self, part: Sequences) -> Labelled:
         """A part as arrays."""
+        self.inputs.check(part)
         encoded = self.inputs.encode(part)
         if self.steps is not None and (wrong := np.flatnonzero(encoded.lengths != self.steps)).size:
             row = int(wrong[0])
@@ -155,6 +177,10 @@ class LabelledTask(Task):
                 f"{part.origin(row)} has {encoded.lengths[row]} steps; --untied has weights for {self.steps}, no more, no fewer"
             )
         return Labelled(encoded, None if part.targets is None else self.encode_targets(part))
+
+    def unfamiliar(self, part: Sequences) -> str:
+        """Characters, where these are the steps."""
+        return unknown_characters(self.inputs.codec, part.inputs) if isinstance(self.inputs, TokenInputs) else ""
 
     def plain(self, part: Sequences) -> Sequences:
         """A part as baselines take it: sound as its features."""
@@ -167,6 +193,31 @@ class LabelledTask(Task):
         """One answer a sequence, or one a step."""
         kind = StepNetwork if self.per_step else SequenceNetwork
         return kind(self.settings.model, self.inputs.module(self.settings), self.outputs, self.steps)
+
+    def rivals(self, train: Labelled) -> list[Rival]:
+        """From the mean of all inputs and from all of them side by side; for one answer a step, with the step itself."""
+        model, outputs = self.settings.model, self.outputs
+
+        def inputs() -> Tokens | Words | Numbers:
+            return self.inputs.module(self.settings)
+
+        if self.per_step:
+            blind = "an ANN on each step and the mean of all steps of its sequence; blind to the order of the others"
+            flat = f"an ANN on each step and the {NEIGHBOURS} steps before and after it, with weights for each place"
+            return [
+                Rival(BLIND, blind, "blind", lambda: BlindSteps(model, inputs(), outputs)),
+                Rival(FLAT, flat, "window", lambda: WindowSteps(model, inputs(), outputs)),
+            ]
+        assert model.hidden
+        longest = int(train.lengths.max(initial=1))
+        with torch.random.fork_rng(devices=[]):  # made for its width only
+            steps = steps_within(longest, inputs().width, model.hidden)
+        seen = f"all {steps:,} steps" if steps == longest else f"the first {steps:,} of up to {longest:,} steps"
+        blind, flat = "an ANN on the mean of all steps; blind to order", f"an ANN on {seen}, with weights for each"
+        return [
+            Rival(BLIND, blind, "blind", lambda: BlindSequence(model, inputs(), outputs)),
+            Rival(FLAT, flat, "full" if steps == longest else "window", lambda: FlatSequence(model, inputs(), outputs, steps)),
+        ]
 
     def feed(self, encoded: Labelled) -> Feed:
         """Every sequence once an epoch."""
@@ -220,11 +271,7 @@ class LabelledTask(Task):
 
     def describe(self) -> str:
         """Recurrent layers and inputs."""
-        model = self.settings.model
-        both = "bidirectional " if model.bidirectional else ""
-        plural = "s" if (model.layers or 0) > 1 else ""
-        layers = f"{model.layers} layer{plural} of {model.hidden} units"
-        return f"{both}{str(model.cell).upper()}, {layers}, over {self.inputs.describe()}"
+        return f"{layers_of(self.settings.model)}, over {self.inputs.describe()}"
 
 
 def shown(part: Sequences, row: int, longest: int = 300) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from throughtime.data.batches import Ragged, in_order_of_length, shuffled_by_length
+from throughtime.data.batches import in_order_of_length, shuffled_by_length
+from throughtime.data.files import plural
 from throughtime.data.records import Sequences, TextSlices
 from throughtime.errors import DataError
-from throughtime.tasks.base import COMMON, BaselineScore, Batch, Feed, Metric, State, Table, Task, scored
+from throughtime.tasks.base import (
+    BLIND,
+    COMMON,
+    FLAT,
+    BaselineScore,
+    Batch,
+    Feed,
+    Metric,
+    Rival,
+    State,
+    Table,
+    Task,
+    layers_of,
+    scored,
+)
 from throughtime.tasks.baselines import lm
+from throughtime.tasks.feedforward import OUTPUT_LAYER, RECENT, RecentTokens
+from throughtime.tasks.inputs import unknown_characters
 from throughtime.tasks.metrics import language
 from throughtime.tasks.networks import StepNetwork, Tokens
 from throughtime.transforms import BytePairs, Characters
@@ -27,6 +45,8 @@ _PIECE = 4096
 """While training, documents are scored in pieces of so many tokens, side by side; the final score carries the state on."""
 _SCORED_STEPS = 1 << 15
 _WINDOW = 512
+_STRETCH = 1000
+"""Tokens of a long document that are one piece when two models are compared."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +126,15 @@ def _ids(tokens: NDArray[Any]) -> Tensor:
     return torch.from_numpy(tokens.astype(np.int64))
 
 
-def _documents(text: EncodedText, rows: NDArray[np.int64]) -> TextBatch:
-    inputs = Ragged(text.stream[:-1], text.offsets).padded(rows)
-    targets = Ragged(text.stream[1:], text.offsets).padded(rows).astype(np.int64)
-    lengths = text.lengths[rows]
-    targets[np.arange(len(targets))[:, None] >= lengths[None]] = -100
+def _documents(text: EncodedText, rows: NDArray[np.int64], start: int = 0, most: int | None = None) -> TextBatch:
+    """Documents side by side: from a step on, and at most so many; no more than these is taken from the stream."""
+    begins = text.offsets[rows] + start
+    lengths = np.clip(text.offsets[rows + 1] - begins, 0, most)
+    steps = np.arange(lengths.max())[:, None]
+    inside = steps < lengths
+    places = np.where(inside, begins + steps, 0)
+    inputs = np.where(inside, text.stream[places], 0)
+    targets = np.where(inside, text.stream[places + 1].astype(np.int64), -100)
     return TextBatch(torch.from_numpy(lengths), _ids(inputs), torch.from_numpy(targets))
 
 
@@ -185,11 +209,28 @@ class LanguageModelling(Task):
             file.seek(0)
             return EncodedText(np.frombuffer(file.read(), dtype), offsets, characters, len(part))
 
+    def unfamiliar(self, part: Sequences) -> str:
+        """Characters."""
+        return unknown_characters(self.codec, _all_pieces(part.inputs))
+
     def network(self) -> StepNetwork:
         """Embedding, recurrent layers, one output per token."""
         assert self.settings.model.hidden
         width = min(self.settings.model.hidden, 64 if self.codec.size < 512 else 256)
         return StepNetwork(self.settings.model, Tokens(self.codec.size, width), self.codec.size)
+
+    def rivals(self, train: EncodedText) -> list[Rival]:
+        """From the last few tokens, as their mean or side by side."""
+        model, size = self.settings.model, self.codec.size
+        assert model.hidden
+        narrow = dataclasses.replace(model, hidden=min(model.hidden, max(1, OUTPUT_LAYER // size)))
+
+        def network(blind: bool) -> RecentTokens:
+            return RecentTokens(narrow, Tokens(size, min(model.hidden or 1, 64)), size, blind=blind)
+
+        blind = f"an ANN on the mean of the last {RECENT} tokens; blind to their order"
+        flat = f"an ANN on the last {RECENT} tokens, with weights for each place"
+        return [Rival(BLIND, blind, "blind", lambda: network(True)), Rival(FLAT, flat, "window", lambda: network(False))]
 
     def feed(self, encoded: EncodedText) -> Feed:
         """Documents one by one if nearly all are short, else the stream."""
@@ -225,17 +266,29 @@ class LanguageModelling(Task):
             Places in the stream, and the nats of the tokens there, window by window.
         """
         device = next(network.parameters()).device
-        for rows in in_order_of_length(text.lengths, _SCORED_STEPS):
-            batch, state = _documents(text, rows), None
-            for start in range(0, len(batch.inputs), _WINDOW):
-                window = slice(start, start + _WINDOW)
-                lengths = (batch.lengths - start).clamp(0, _WINDOW)
-                logits, state = network(batch.inputs[window].to(device), lengths, state)
-                targets = batch.targets[window].to(device)
+        lengths = text.lengths
+        for rows in in_order_of_length(lengths, _SCORED_STEPS):
+            state = None
+            for start in range(0, int(lengths[rows].max()), _WINDOW):
+                batch = _documents(text, rows, start, _WINDOW)
+                logits, state = network(batch.inputs.to(device), batch.lengths, state)
+                targets = batch.targets.to(device)
                 values = torch.nn.functional.cross_entropy(logits.flatten(0, 1).double(), targets.flatten(), reduction="none")
                 inside = (targets != -100).cpu().numpy()
                 places = text.offsets[rows][None] + start + 1 + np.arange(len(targets))[:, None]
                 yield places[inside], values.view_as(targets).cpu().numpy()[inside]
+
+    def amount(self, part: Sequences, encoded: EncodedText) -> str:
+        """Documents."""
+        return plural(len(part), "document")
+
+    def errors(self, network: torch.nn.Module, part: Sequences, encoded: EncodedText) -> NDArray[np.float64]:
+        """The nats of each document, or of each stretch of a long one."""
+        starts = _cuts(encoded, _STRETCH)
+        cost = np.zeros(len(starts))
+        for places, values in self.nats(network, encoded):
+            np.add.at(cost, np.searchsorted(starts, places - 1, side="right") - 1, values)
+        return cost
 
     def predict(self, network: torch.nn.Module, part: Sequences) -> Table:
         """What each document costs: the sum of its nats, its tokens, its perplexity."""
@@ -255,10 +308,10 @@ class LanguageModelling(Task):
         """Unigrams and n-grams."""
         learn, score = self.encode(train), self.encode(test)
 
-        def measure(method: lm.Unigram | lm.NGram) -> dict[str, float]:
-            method.fit(_token_documents(learn))
-            nats = float(method.nats(_token_documents(score)).sum())
-            return language(nats, len(score.stream) - 1, score.characters, len(score.lengths)).scores()
+        def measure(method: lm.Unigram | lm.NGram) -> tuple[dict[str, float], NDArray[np.float64]]:
+            nats = method.fit(_token_documents(learn)).nats(_token_documents(score))
+            result = language(float(nats.sum()), len(score.stream) - 1, score.characters, len(score.lengths))
+            return result.scores(), np.add.reduceat(nats, _cuts(score, _STRETCH))
 
         methods = lm.suited(str(self.settings.data.tokens), self.codec.size, self.codec.end)
         return [scored(method, partial(measure, method)) for method in methods]
@@ -300,12 +353,7 @@ class LanguageModelling(Task):
     def describe(self) -> str:
         """Embedding and recurrent layers."""
         kind = "characters" if self.settings.data.tokens == "char" else "byte pairs"
-        return f"{_layers(self.settings.model)} over {self.codec.size:,} {kind}"
-
-
-def _layers(model: Any) -> str:
-    plural = "s" if model.layers > 1 else ""
-    return f"{model.cell.upper()}, {model.layers} layer{plural} of {model.hidden} units"
+        return f"{layers_of(self.settings.model)} over {self.codec.size:,} {kind}"
 
 
 def _pieces(inputs: Sequence[str], row: int) -> Iterator[str]:
@@ -323,6 +371,12 @@ def _token_documents(text: EncodedText) -> list[NDArray[Any]]:
 
 def _in_pieces(text: EncodedText, most: int | None = None) -> EncodedText:
     """Long documents cut into pieces that are scored side by side, each from an empty state."""
-    cuts = [np.arange(start, stop, _PIECE) for start, stop in zip(text.offsets[:-1], text.offsets[1:], strict=True)]
-    offsets = np.concatenate([*cuts, text.offsets[-1:]])
+    offsets = np.concatenate([_cuts(text, _PIECE), text.offsets[-1:]])
     return EncodedText(text.stream, offsets[: most + 1] if most else offsets, text.characters, text.documents)
+
+
+def _cuts(text: EncodedText, size: int) -> NDArray[np.int64]:
+    """Where pieces of documents begin: each document cut every so many tokens."""
+    return np.concatenate(
+        [np.arange(start, stop, size) for start, stop in zip(text.offsets[:-1], text.offsets[1:], strict=True)]
+    )

@@ -200,3 +200,9 @@ def pooled(hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     mean = hidden.sum(dim=0) / lengths.clamp(min=1)[:, None]
     largest = hidden.masked_fill(past[:, :, None], -torch.inf).amax(dim=0) if hidden.shape[0] else mean
     return mean, torch.where(lengths[:, None] > 0, largest, 0.0)
+
+
+def forecast_with_ends(middle: Tensor, below: Tensor, above: Tensor) -> Tensor:
+    """A forecast ``[B, H]`` and the ends of its interval, ``[B, H, 3]``; softplus keeps either end on its side of it."""
+    softplus = nn.functional.softplus
+    return torch.stack([middle, middle - softplus(below), middle + softplus(above)], dim=2)

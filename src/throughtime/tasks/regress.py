@@ -90,6 +90,15 @@ class Regress(LabelledTask):
         scores = regression(self._truth(encoded), self.predicted(network, encoded)).scores()
         return {"loss": (scores["rmse"] / self.scaler.scale[0]) ** 2, **scores}
 
+    def errors(self, network: torch.nn.Module, part: Sequences, encoded: Labelled) -> NDArray[np.float64]:
+        """The squared error of each sequence, summed over its steps where each has a number."""
+        return self._squares(self._truth(encoded) - self.predicted(network, encoded), encoded.lengths)
+
+    def _squares(self, errors: NDArray[np.float64], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of every sequence, from the errors of all: ``[n]``, or for one a step ``[sum T]``."""
+        rows = np.repeat(np.arange(len(lengths)), lengths) if self.per_step else np.arange(len(lengths))
+        return np.bincount(rows, errors**2, minlength=len(lengths)).astype(np.float64)
+
     def predict(self, network: torch.nn.Module, part: Sequences) -> Table:
         """The number of each sequence, or of each of its steps."""
         encoded = self.encode(dataclasses.replace(part, targets=None))
@@ -99,11 +108,12 @@ class Regress(LabelledTask):
         """The mean, and what ignores order."""
         learn, score = self.plain(train), self.plain(test)
         truth = np.concatenate(test.targets) if self.per_step else test.targets
+        lengths = np.array([len(row) for row in test.targets] if self.per_step else [1] * len(test), np.int64)
 
-        def measure(method: Any) -> dict[str, float]:
+        def measure(method: Any) -> tuple[dict[str, float], NDArray[np.float64]]:
             method.fit(learn)
-            said = method.predict(score)
-            return regression(truth, np.concatenate(said) if self.per_step else said).scores()
+            said = np.concatenate(method.predict(score)) if self.per_step else method.predict(score)
+            return regression(truth, said).scores(), self._squares(truth - said, lengths)
 
         return [scored(method, partial(measure, method)) for method in regress.suited(learn.kind, by_step=self.per_step)]
 

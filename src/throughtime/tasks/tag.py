@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -29,7 +29,7 @@ class Tag(LabelledTask):
     """One class for every step; judged by the share of steps that are right."""
 
     name: ClassVar[str] = "tag"
-    metric = Metric("accuracy", "steps right", higher_is_better=True)
+    metric = Metric("accuracy", "accuracy", higher_is_better=True)
     monitor = metric
     per_step = True
     labels: Labels
@@ -110,6 +110,10 @@ class Tag(LabelledTask):
         result = tagging(self._truth(encoded), self.predicted(network, encoded)[0], self._known(part))
         return {**self.evaluate(network, encoded), **result.scores()}
 
+    def errors(self, network: torch.nn.Module, part: Sequences, encoded: Labelled) -> NDArray[np.float64]:
+        """The wrong tags of each sequence."""
+        return _mistakes(self._truth(encoded), self.predicted(network, encoded)[0])
+
     def predict(self, network: torch.nn.Module, part: Sequences) -> Table:
         """The likeliest tag of each step, and its probability."""
         encoded = self.encode(dataclasses.replace(part, targets=None))
@@ -124,9 +128,9 @@ class Tag(LabelledTask):
         """The most frequent tag of a word, and a window of words."""
         learn, score = self.plain(train), self.plain(test)
 
-        def measure(method: Any) -> dict[str, float]:
-            method.fit(learn)
-            return tagging(test.targets, method.predict(score), self._known(test)).scores()
+        def measure(method: Any) -> tuple[dict[str, float], NDArray[np.float64]]:
+            tags = method.fit(learn).predict(score)
+            return tagging(test.targets, tags, self._known(test)).scores(), _mistakes(test.targets, tags)
 
         return [scored(method, partial(measure, method)) for method in tag.suited(learn.kind)]
 
@@ -135,9 +139,7 @@ class Tag(LabelledTask):
         predicted, _ = self.predicted(network, encoded)
         truth = self._truth(encoded)
         result = tagging(truth, predicted, self._known(part))
-        mistakes = np.array(
-            [sum(t != p for t, p in zip(true, said, strict=True)) for true, said in zip(truth, predicted, strict=True)]
-        )
+        mistakes = _mistakes(truth, predicted)
         worst = [int(row) for row in np.argsort(-mistakes, kind="stable")[:12] if mistakes[row]]
         return {
             "per_tag": [dataclasses.asdict(row) for row in result.per_tag],
@@ -156,3 +158,9 @@ class Tag(LabelledTask):
                 for row in worst
             ],
         }
+
+
+def _mistakes(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """How many tags of each sequence are wrong."""
+    pairs = zip(truth, predicted, strict=True)
+    return np.array([sum(t != p for t, p in zip(true, said, strict=True)) for true, said in pairs], np.float64)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from throughtime.data.frequency import at
 from throughtime.data.records import Panel, Series
+from throughtime.tasks.baselines.forecast import filled
 from throughtime.transforms.calendar import calendar
 
 SMALLEST_SHARE = 0.01
@@ -66,6 +67,7 @@ class PanelWindows:
         typical: what each series moves by, ``[series]``.
         values: of each series, on the scale that is modelled.
         own: whether each window is scaled by its own spread; else by what is typical of its series.
+        fill: whether missing values of the past are interpolated, from those alone that are known at the time of a forecast.
     """
 
     def __init__(
@@ -76,13 +78,19 @@ class PanelWindows:
         typical: NDArray[np.float64],
         values: list[NDArray[np.float64]],
         own: bool,
+        fill: bool,
     ) -> None:
-        self.panel, self.layout, self.typical, self.own = panel, layout, typical, own
+        self.panel, self.layout, self.typical, self.own, self.fill = panel, layout, typical, own, fill
         before, after = layout.before, layout.horizon
         blocks = [np.pad(series, (before, after), constant_values=np.nan) for series in values]
         self.values = np.concatenate(blocks)
         # Where the first value of each series lies in the flat array.
         self.starts = np.cumsum([0, *map(len, blocks[:-1])]) + before
+        neighbours = [_neighbours(block) for block in blocks]
+        self.left, self.right = (
+            np.concatenate([of_series[side] + start for of_series, start in zip(neighbours, self.starts - before, strict=True)])
+            for side in range(2)
+        )
         self.known = np.concatenate([np.pad(block, ((before, 0), (0, 0))) for block in known])
 
     def origins(self, starts: list[int], *, complete: bool = True, every: int = 1, least: int = 1) -> NDArray[np.int64]:
@@ -117,24 +125,23 @@ class PanelWindows:
         zero = self.starts[origins[:, 0]] + origins[:, 1]  # [B], the first forecast step of each
         steps = np.arange(-W, H)
         places = zero[None] + steps[:, None]  # [W + H, B]
-        values = self.values[places]
-        past = values[:W]
+        past = self._seen(places[:W], zero)
         seen = ~np.isnan(past)
         count = np.maximum(seen.sum(axis=0), 1)
         center = np.where(seen, past, 0).sum(axis=0) / count
         typical = self.typical[origins[:, 0]]
         spread = np.sqrt((np.where(seen, past - center, 0) ** 2).sum(axis=0) / count)
         scale = np.maximum(spread, SMALLEST_SHARE * typical) if self.own else typical
-        scaled = (values - center) / scale
+        scaled = (past - center) / scale
+        ahead = np.zeros((H, len(origins)))
 
         def column(x: NDArray[np.float64]) -> NDArray[np.float32]:
             return np.nan_to_num(x).astype(np.float32)[:, :, None]
 
-        is_past = np.broadcast_to((steps < 0)[:, None], places.shape)
-        columns = [column(np.where(is_past, scaled, 0.0)), column((is_past & ~np.isnan(values)).astype(np.float64))]
+        columns = [column(np.concatenate([scaled, ahead])), column(np.concatenate([seen, ahead]))]
         for lag in self.layout.lags:
             seasons = np.where(steps < 0, 1, steps // lag + 1)  # the last season that is past
-            columns.append(column((self.values[places - (seasons * lag)[:, None]] - center) / scale))
+            columns.append(column((self._seen(places - (seasons * lag)[:, None], zero) - center) / scale))
         columns.append(
             column(np.broadcast_to(np.log(np.maximum(spread, SMALLEST_SHARE * typical) / typical)[None], places.shape))
         )
@@ -142,7 +149,32 @@ class PanelWindows:
         panel = len(self.panel.past)
         known[W:, :, :panel] = 0  # known up to now only
         features = np.concatenate([*columns, known], axis=2)
-        return Windows(features, _carried(scaled[:W]).T, scaled[W:].T, center[:, None], scale[:, None])
+        future = (self.values[places[W:]] - center) / scale
+        return Windows(features, filled(scaled.T), future.T, center[:, None], scale[:, None])
+
+    def look_back(self, origins: NDArray[np.int64], steps: int) -> NDArray[np.float64]:
+        """The last values before some origins ``[B, 2]``, as far back as asked: ``[B, steps]``, on the scale that is modelled.
+
+        NaN where a value is not known, and before the beginning of the series.
+        """
+        zero = self.starts[origins[:, 0]] + origins[:, 1]
+        back = np.arange(-steps, 0)[:, None]
+        places = np.maximum(zero + back, self.starts[origins[:, 0]])
+        return np.where(origins[:, 1] + back >= 0, self._seen(places, zero), np.nan).T
+
+    def _seen(self, places: NDArray[np.int64], now: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Values at past places ``[S, B]`` as they are known at the places of the first forecast step ``[B]``.
+
+        What is missing lies on the line between its neighbours, if both of them are past; else it is as the one before it.
+        """
+        if not self.fill:
+            known: NDArray[np.float64] = self.values[places]
+            return known
+        left, right = self.left[places], self.right[places]
+        right = np.where(right < now, right, left)
+        before, after = self.values[left], self.values[right]
+        filled: NDArray[np.float64] = before + (after - before) * ((places - left) / np.maximum(right - left, 1))
+        return filled
 
 
 def covariates(series: Series, panel: Panel, cycles: tuple[str, ...], horizon: int) -> NDArray[np.float64]:
@@ -159,19 +191,18 @@ def covariates(series: Series, panel: Panel, cycles: tuple[str, ...], horizon: i
     """
     n = len(series) + horizon
 
-    def filled(block: NDArray[np.float64]) -> NDArray[np.float64]:
+    def reaching(block: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.pad(block[:n], ((0, max(n - len(block), 0)), (0, 0)), constant_values=np.nan)
 
     times = at(np.arange(n), series.times, panel.frequency)
     static = np.broadcast_to(series.static, (n, len(series.static)))
-    return np.concatenate([filled(series.past), filled(series.future), static, calendar(times, cycles)], axis=1)
+    return np.concatenate([reaching(series.past), reaching(series.future), static, calendar(times, cycles)], axis=1)
 
 
-def _carried(past: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``[W, B]`` with every missing value as the one before it, or as the one after it at the beginning; 0 if there is none."""
-    missing = np.isnan(past)
-    if not missing.any():
-        return past
-    forward = np.maximum.accumulate(np.where(missing, 0, np.arange(len(past))[:, None]), axis=0)
-    first = (~missing).argmax(axis=0)[None]
-    return np.nan_to_num(np.take_along_axis(past, np.maximum(forward, first), axis=0))
+def _neighbours(values: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Per value, where the last known one up to it lies (itself, where there is none), and the next one from it on (or n)."""
+    n = len(values)
+    place, known = np.arange(n), ~np.isnan(values)
+    left = np.maximum.accumulate(np.where(known, place, -1))
+    right = np.minimum.accumulate(np.where(known, place, n)[::-1])[::-1]
+    return np.where(left < 0, place, left), right

@@ -192,7 +192,8 @@ class Explanation:
             return f"the loss rose from {first:.4g} to {last:.4g} in {after}: alpha {self.alpha:g} is too large"
         if last == first:
             return f"the loss stayed at {first:.4g} in {after}: every gradient is 0"
-        return f"the loss fell from {first:.4g} to {last:.4g} in {after}"
+        dead = all((gradient == 0).all() for gradient in self.updates[-1].gradients.values())
+        return f"the loss fell from {first:.4g} to {last:.4g} in {after}{'; every gradient is 0 by now' if dead else ''}"
 
     def as_json(self) -> dict[str, Any]:
         """Everything, under the page's names; numbers as nested lists where there is more than one, ``None`` where one is none.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from throughtime.errors import TrainingError
 from throughtime.nn import GRU, LSTM, RNN
 from throughtime.tasks.base import State, Task
 
@@ -52,6 +55,30 @@ def where_it_broke(task: Task, network: torch.nn.Module, batch: Any, state: Stat
         if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
             return f"first in the gradient of {name}, the loss being finite"
     return "in the norm of the gradient, each part of it being finite"
+
+
+class NotFiniteError(TrainingError):
+    """A network gave numbers that are none."""
+
+
+@contextmanager
+def outputs_checked(network: torch.nn.Module) -> Iterator[None]:
+    """While it is open, the network gives finite numbers or raises: no score says anything of others.
+
+    Raises:
+        NotFiniteError: it gave others.
+    """
+
+    def look(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+        answers = output[0] if isinstance(output, tuple) else output
+        if not torch.isfinite(answers).all():
+            raise NotFiniteError("the outputs of the network are not all finite; look at the data for extreme values")
+
+    handle = network.register_forward_hook(look)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _step(module: torch.nn.Module, value: Tensor) -> str:

@@ -55,13 +55,15 @@ class Progress:
     def warn(self, line: str) -> None:
         """A warning for the user."""
 
-    def training_starts(self, description: str, metric: Metric, total: int | None) -> None:
+    def training_starts(self, description: str, metrics: tuple[Metric, Metric], total: int | None, seconds: float) -> None:
         """The loop is about to run.
 
         Args:
             description: the network in a phrase.
-            metric: the validation score that decides.
+            metrics: the validation score that decides which weights are kept, and the one that the result is judged by; often
+                the same.
             total: updates there will be at most; ``None`` while that is not known.
+            seconds: of training before, in the processes that this one goes on from.
         """
 
     def updated(self, update: Update) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,14 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from throughtime.errors import TrainingError
-from throughtime.store import RunDirectory, read_json, write_json
+from throughtime.errors import RunError, TrainingError
+from throughtime.store import RunDirectory, check_fields, read_json, write_json
 from throughtime.tasks.base import Feed, State, Task
-from throughtime.train.faults import where_it_broke
+from throughtime.train.faults import NotFiniteError, outputs_checked, where_it_broke
 from throughtime.train.optimizers import make_optimizer, optimizer_state, rate_share, restore_optimizer, set_rate
 from throughtime.train.progress import Evaluation, Progress, Update
 
-EVALUATE_AT_MOST, EVALUATE_AT_LEAST = 20, 1000
+SHORTEST, LONGEST = 20, 1000
+"""Updates from one evaluation to the next: a pass over the training data, if that is neither shorter nor longer."""
 ROLLBACKS = 5
 PLATEAU_PATIENCE, PLATEAU_FACTOR = 3, 0.3
 _PLANNED_AT = (0.05, 0.15, 0.35, 0.6, 0.8)
@@ -115,16 +117,17 @@ class Trainer:
         self.state: State = None
         self.best: dict[str, torch.Tensor] = {}
         self.good = self._snapshot()
-        self.evaluate_every = min(max(len(feed), EVALUATE_AT_MOST), EVALUATE_AT_LEAST)
+        self.evaluate_every = min(max(len(feed), SHORTEST), LONGEST)
         self.limit = training.epochs * len(feed)
         if training.time_budget is None:
             self.place.total = self.limit
         self.seconds = 0.0
-        """Of training, evaluations included, since this process began."""
-        plan = run.path / "plan.json" if run else None
-        self._decisions: list[dict[str, int]] = read_json(plan)["decisions"] if plan and plan.exists() else []
-        self._planned = bool(self._decisions)
+        """Of training, evaluations included, up to now or to the last checkpoint of the process before; all processes count."""
+        self._decisions: list[dict[str, int]] = []
+        self._planned = False
+        self._begun = 0.0
         self._begun_at = 0
+        self._timed_at: int | None = None
         self._saved_at: int | None = None
         self._evaluating = 0.0
         self._evaluation_seconds = 0.0
@@ -140,17 +143,17 @@ class Trainer:
             KeyboardInterrupt: ``interrupted`` said so; a checkpoint was written before.
             RunError: a checkpoint cannot be written; the ones before are untouched.
         """
-        begun = saved = time.monotonic()
+        self._begun = saved = time.monotonic()
         place = self.place
         self._begun_at = place.update
         try:
             if place.update == 0:
-                self._evaluate(begun)
+                self._evaluate()
             while not place.stopped:
-                self._plan(time.monotonic() - begun)
+                self._plan(time.monotonic() - self._begun)
                 self._update()
                 if place.update % self.evaluate_every == 0 or place.update == self._last:
-                    self._evaluate(begun)
+                    self._evaluate()
                 if self.interrupted():
                     self.save()
                     raise KeyboardInterrupt
@@ -159,11 +162,20 @@ class Trainer:
                     saved = time.monotonic()
         finally:
             self.progress.training_ends()
-            self.seconds += time.monotonic() - begun
+            self.seconds += time.monotonic() - self._begun
         if self._saved_at != place.update:
             self.save()
+        if place.best is None:
+            raise TrainingError(
+                "the outputs of the network on the validation part are not finite, those of no evaluation; "
+                "look at the data for extreme values, or try a smaller --lr"
+            )
         self.network.load_state_dict(self.best)
         return place
+
+    def finish(self) -> None:
+        """Have the training that was restored end where it stands, if it is not at its end anyway."""
+        self.place.stopped = self.place.stopped or f"by --finish after {self.place.update:,} updates"
 
     @property
     def _last(self) -> int:
@@ -247,17 +259,20 @@ class Trainer:
             f"update {place.update}: the loss is not a number, {where}; "
             f"back to the weights of update {good.update} with rate {self.rate * place.rate_factor:.3g}"
         )
+        self._note(note)
+
+    def _note(self, note: str) -> None:
         if self.run:
-            self.run.append("metrics.jsonl", {"update": place.update, "note": note})
+            self.run.append("metrics.jsonl", {"update": self.place.update, "note": note})
         self.progress.warn(note)
 
-    def _evaluate(self, begun: float) -> None:
+    def _evaluate(self) -> None:
         place, monitor = self.place, self.task.monitor
         started = time.monotonic()
         scores = evaluate(self.task, self.network, self.valid)
         self._evaluation_seconds = time.monotonic() - started
         self._evaluating += self._evaluation_seconds
-        score, loss = scores[monitor.name], scores["loss"]
+        score, loss = scores.get(monitor.name, math.nan), scores["loss"]
         # Few validation sequences give many ties, of accuracy above all: the loss tells them apart.
         tied = score == place.best and place.best_loss is not None and loss < place.best_loss
         # An accuracy is a number even where all outputs are none; the loss tells.
@@ -278,14 +293,24 @@ class Trainer:
         record = Evaluation(place.update, round(place.update / len(self.feed), 4), rate, train_loss, finite, best)
         if self.run:
             self.run.append("metrics.jsonl", record.as_json())
-            self.run.append("timings.jsonl", {"update": place.update, "seconds": round(time.monotonic() - begun, 3)})
+            self._note_time(self.run)
         self.progress.evaluated(record)
+        if not healthy:
+            self._note(f"update {place.update}: the validation loss is not a number")
         if self.settings.schedule == "plateau" and place.waited and place.waited % PLATEAU_PATIENCE == 0:
             place.rate_factor *= PLATEAU_FACTOR
         if place.update >= self._last:
-            place.stopped = f"after {place.update:,} updates, as planned"
+            limit = "--epochs" if place.update >= self.limit else "--time-budget"
+            place.stopped = f"by {limit} after {place.update:,} updates{', still improving' if best else ''}"
         elif place.waited >= self.patience:
             place.stopped = f"no better for {place.waited} evaluations"
+
+    def _note_time(self, run: RunDirectory) -> None:
+        """A line of timings.jsonl, where this update has none yet: the next process, if there is one, goes on from it."""
+        if self._timed_at != self.place.update:
+            seconds = self.seconds + time.monotonic() - self._begun
+            run.append("timings.jsonl", {"update": self.place.update, "seconds": round(seconds, 3)})
+            self._timed_at = self.place.update
 
     def _snapshot(self) -> _Snapshot:
         arrays, plain = optimizer_state(self.optimizer)
@@ -301,6 +326,8 @@ class Trainer:
         """
         if self.run is None:
             return
+        self._note_time(self.run)
+        self.run.flush_records()
         arrays, plain = optimizer_state(self.optimizer)
         carried = {} if self.state is None else {str(i): _array(part) for i, part in enumerate(_parts(self.state))}
         state = {
@@ -324,7 +351,7 @@ class Trainer:
         self._saved_at = self.place.update
 
     def restore(self) -> bool:
-        """Take up the newest whole checkpoint.
+        """Take up the newest whole checkpoint, the plan that a time budget was turned into, and the clock.
 
         Returns:
             Whether there was one.
@@ -341,27 +368,55 @@ class Trainer:
             update, state, tensors, damaged = found
             for line in damaged:
                 self.progress.warn(f"{line}; going on from update {update}")
-            self.place, self._saved_at = Place(**state["place"]), update
-            self.network.load_state_dict(_tensors(tensors["network"]))
-            restore_optimizer(self.optimizer, tensors["optimizer"], state["optimizer"])
-            self.best = _tensors(tensors["best"])
-            self.good = _Snapshot(
-                _tensors(tensors["good"]), (tensors["good_optimizer"], state["good_optimizer"]), state["good_update"]
-            )
-            carried = tuple(torch.from_numpy(part).to(self.device) for _, part in sorted(tensors["carried"].items()))
-            self.state = None if not carried else carried[0] if len(carried) == 1 else carried
+            try:
+                self._take_up(state, tensors)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise RunError(
+                    f"checkpoint {update} of {self.run.path} does not fit the run ({type(error).__name__}: "
+                    f"{' '.join(str(error).split())}); start a new run"
+                ) from None
+            self._saved_at = update
         for name in ("metrics.jsonl", "timings.jsonl"):
             self.run.keep_records(name, update)
-        # Training began with an evaluation: the first line says how long one takes, until this process has made one.
-        self._evaluation_seconds = next((record["seconds"] for record in self.run.records("timings.jsonl")), 0.0)
+        if timings := self.run.records("timings.jsonl"):
+            # Training began with an evaluation: the first line says how long one takes, until this process has made one.
+            self._evaluation_seconds = timings[0]["seconds"]
+            self.seconds, self._timed_at = timings[-1]["seconds"], timings[-1]["update"]
+        plan = self.run.path / "plan.json"
+        if plan.exists():
+            check_fields(plan, made := read_json(plan), {"decisions": list})
+            self._decisions = made["decisions"]
+        else:
+            self._decisions = []
+        self._planned = bool(self._decisions)
         return found is not None
+
+    def _take_up(self, state: Any, tensors: dict[str, dict[str, NDArray[Any]]]) -> None:
+        """Put back what :meth:`save` wrote."""
+        self.place = Place(**state["place"])
+        self.network.load_state_dict(_tensors(tensors["network"]))
+        restore_optimizer(self.optimizer, tensors["optimizer"], state["optimizer"])
+        self.best = _tensors(tensors["best"])
+        self.good = _Snapshot(
+            _tensors(tensors["good"]), (tensors["good_optimizer"], state["good_optimizer"]), state["good_update"]
+        )
+        carried = tuple(torch.from_numpy(part).to(self.device) for _, part in sorted(tensors["carried"].items()))
+        self.state = None if not carried else carried[0] if len(carried) == 1 else carried
+
+
+def random_state_kept() -> AbstractContextManager[None]:
+    """While it is open torch can be seeded at will: afterwards the CPU, and the GPUs if they are in use, draw on as before."""
+    return torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else [])
 
 
 def evaluate(task: Task, network: torch.nn.Module, encoded: Any) -> dict[str, float]:
-    """Scores, with the network in evaluation mode and without gradients."""
+    """Scores, in evaluation mode and without gradients; where the outputs are not finite, nothing but a loss that is not."""
     network.eval()
-    with torch.inference_mode():
-        return task.evaluate(network, encoded)
+    try:
+        with torch.inference_mode(), outputs_checked(network):
+            return task.evaluate(network, encoded)
+    except NotFiniteError:
+        return {"loss": math.nan}
 
 
 def _mixed(seed: int, update: int) -> int:

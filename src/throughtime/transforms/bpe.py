@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from throughtime.errors import NotServedError, RunError, SettingsError
+from throughtime.errors import NotServedError, RunError
+from throughtime.settings import checked_setting
 from throughtime.transforms._saved import TEXT, checked, saved
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-SMALLEST = 257
-"""Every byte and the end of a document."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,9 @@ class BytePairs:
             size: most ids, those of the 256 bytes and of the end of a document included; fewer if the text has no more pairs.
 
         Raises:
-            SettingsError: a size below 257.
+            SettingsError: a size that the setting ``bpe_size`` cannot have.
         """
-        if size < SMALLEST:
-            raise SettingsError(f"bpe_size is {size}, expected at least {SMALLEST}: the 256 bytes and the end of a document")
-        library = _library()
+        size, library = checked_setting("bpe_size", size), _library()
         tokenizer = library.Tokenizer(library.models.BPE())
         tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = library.decoders.ByteLevel()

@@ -94,7 +94,8 @@ class Scaler:
             float32 ``[..., channels]``.
 
         Raises:
-            DataError: an infinity, or NaN in a feature that has no indicator.
+            DataError: an infinity, NaN in a feature that has no indicator, or a number that is too far off for single
+                precision once it is scaled.
         """
         x = np.asarray(values, np.float64)
         missing = np.isnan(x)
@@ -110,6 +111,12 @@ class Scaler:
                 )
             )
         scaled = np.where(missing, 0.0, (x - self.mean) / self.scale)
+        if (far := np.argwhere(np.abs(scaled) > np.finfo(np.float32).max)).size:
+            *step, feature = (int(index) for index in far[0])
+            raise DataError(
+                f"{self.features[feature]}, step {(step or [0])[-1] + 1}: is {x[(*step, feature)]:g}, too far from the numbers "
+                f"of the training part (mean {self.mean[feature]:g}, deviation {self.scale[feature]:g}); correct it"
+            )
         return np.concatenate([scaled, missing] if self.mask else [scaled], axis=-1, dtype=np.float32)
 
     def inverse(self, scaled: ArrayLike) -> NDArray[np.float64]:

@@ -129,6 +129,10 @@ class Characters:
         """The ids of n characters; int32 ``[n]``, 0 for those not known."""
         return self._table.take(_code_points(text), mode="clip")
 
+    def unknown(self, text: str) -> list[str]:
+        """Those characters of a text that are not known, in their order."""
+        return [chr(code) for code in _code_points(text)[self.encode(text) == 0].tolist()]
+
     def decode(self, ids: ArrayLike) -> str:
         """The text of ids: U+FFFD for characters not known, nothing for the end of a document."""
         numbers = np.asarray(ids, np.int64)

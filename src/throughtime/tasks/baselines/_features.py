@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,13 @@ def within_bounds(train: Sequences) -> NDArray[np.int64]:
         return rows
     length = sum(sum(map(len, x)) if train.kind == "words" else len(x) for x in (train.inputs[row] for row in rows))
     return rows if length <= _CHARACTERS else spread(len(train), len(rows) * _CHARACTERS // length)
+
+
+class Features(Protocol):
+    """Sequences as rows of numbers, dense or sparse: ``fit`` learns how, and both return ``[n, features]``."""
+
+    def fit(self, train: Sequences) -> Any: ...
+    def transform(self, data: Sequences) -> Any: ...
 
 
 class Terms:

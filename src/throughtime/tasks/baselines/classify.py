@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from throughtime.data.records import Kind, Sequences
 from throughtime.tasks.baselines._common import Baseline, quietly
-from throughtime.tasks.baselines._features import Bag, Terms, within_bounds
+from throughtime.tasks.baselines._features import Bag, Features, Terms, within_bounds
 
 _WORK = 4e9
 """Non-zero features times classes times iterations: about 8 s of one core."""
@@ -45,11 +44,6 @@ class Majority(Baseline):
         return np.tile(self._shares, (len(data), 1))
 
 
-class _Features(Protocol):
-    def fit(self, train: Sequences) -> Any: ...
-    def transform(self, data: Sequences) -> Any: ...
-
-
 class _Logistic(Baseline):
     """Logistic regression on features of whole sequences.
 
@@ -62,7 +56,7 @@ class _Logistic(Baseline):
     def __init__(self, balanced: bool = False) -> None:
         self._balanced = balanced
 
-    def _features(self) -> _Features:
+    def _features(self) -> Features:
         raise NotImplementedError
 
     def fit(self, train: Sequences, names: Sequence[str]) -> _Logistic:
@@ -104,7 +98,7 @@ class BagOfWords(_Logistic):
     order = "blind"
     _strength = 3.0
 
-    def _features(self) -> _Features:
+    def _features(self) -> Features:
         return Terms("words", longest=1)
 
 
@@ -116,7 +110,7 @@ class TfidfWords(_Logistic):
     order = "window"
     _strength = 3.0  # the best of 1, 3 and 10 on the development part of EWT's genres
 
-    def _features(self) -> _Features:
+    def _features(self) -> Features:
         return Terms("words")
 
 
@@ -128,7 +122,7 @@ class TfidfCharacters(_Logistic):
     order = "blind"
     _strength = 3.0
 
-    def _features(self) -> _Features:
+    def _features(self) -> Features:
         return Terms("characters")
 
 
@@ -141,7 +135,7 @@ class BagOfSteps(_Logistic):
     )
     order = "blind"
 
-    def _features(self) -> _Features:
+    def _features(self) -> Features:
         return Bag()
 
 

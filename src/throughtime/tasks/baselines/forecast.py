@@ -17,9 +17,14 @@ _CELLS = 4_000_000
 
 
 class _Forecast(Baseline):
-    """A forecast that may have learned nothing but the horizon."""
+    """A forecast that may have learned nothing but the horizon.
+
+    Attributes:
+        reach: how many past values it has to see; ``None`` for those of the window.
+    """
 
     order = "window"
+    reach: int | None = None
     _horizon: int
 
     def fit(self, past: Windows, future: Windows) -> _Forecast:
@@ -79,7 +84,7 @@ class SeasonalNaive(_Forecast):
     description = "repeats the last season"
 
     def __init__(self, season: int) -> None:
-        self.season = season
+        self.season = self.reach = season
         self.description = f"repeats the last {season} values"
 
     def _learn(self, past: Windows, future: Windows) -> None:
@@ -161,14 +166,14 @@ def filled(past: Windows) -> Windows:
     return np.nan_to_num(np.take_along_axis(past, np.maximum(forward, first), axis=1))
 
 
-def suited(window: int, season: int) -> list[_Forecast]:
-    """The baselines for windows of so many steps; seasonal-naive only where there is a season and a window holds one.
+def suited(season: int) -> list[_Forecast]:
+    """The baselines for series of this season; seasonal-naive only where there is one.
 
     Example:
-        >>> [baseline.name for baseline in suited(window=24, season=12)]
+        >>> [baseline.name for baseline in suited(season=12)]
         ['persistence', 'seasonal-naive', 'drift', 'ridge on the window']
     """
-    seasonal: list[_Forecast] = [SeasonalNaive(season)] if 1 < season <= window else []
+    seasonal: list[_Forecast] = [SeasonalNaive(season)] if season > 1 else []
     return [Persistence(), *seasonal, Drift(), WindowRidge()]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from throughtime.data.records import Kind, Sequences
 from throughtime.tasks.baselines._common import Baseline, arrays, spread, standardised
-from throughtime.tasks.baselines._features import Bag, Terms, within_bounds
+from throughtime.tasks.baselines._features import Bag, Features, Terms, within_bounds
 
 Numbers = NDArray[np.float64] | list[NDArray[np.float64]]
 """One for each sequence, ``[n]``; or for each sequence those of its steps, ``[T]``."""
@@ -52,15 +52,10 @@ class Mean(Baseline):
         return np.full(len(data), self._mean)
 
 
-class _Features(Protocol):
-    def fit(self, train: Sequences) -> Any: ...
-    def transform(self, data: Sequences) -> Any: ...
-
-
 class _Ridge(Baseline):
     """Ridge regression on features of whole sequences."""
 
-    def _parts(self) -> tuple[_Features, Any]:
+    def _parts(self) -> tuple[Features, Any]:
         """The features, and the regression."""
         raise NotImplementedError
 
@@ -95,7 +90,7 @@ class TfidfRidge(_Ridge):
     description = "ridge regression on how often words and pairs of neighbouring words occur"
     order = "window"
 
-    def _parts(self) -> tuple[_Features, Any]:
+    def _parts(self) -> tuple[Features, Any]:
         return Terms("words"), Ridge(alpha=1.0, solver="sparse_cg", random_state=0)
 
 
@@ -106,7 +101,7 @@ class BagOfSteps(_Ridge):
     description = "ridge regression on mean, deviation, extremes and quartiles of every channel, and the length; blind to order"
     order = "blind"
 
-    def _parts(self) -> tuple[_Features, Any]:
+    def _parts(self) -> tuple[Features, Any]:
         return Bag(), RidgeCV(alphas=_ALPHAS)
 
 

@@ -1,4 +1,4 @@
-"""The commands: each parses what was typed, calls the layer that does the work, and prints what it returns."""
+"""The commands around a run: each parses what was typed, calls the layer that does the work, and prints what it returns."""
 
 from __future__ import annotations
 
@@ -10,78 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import throughtime
 from throughtime.cli import Call
+from throughtime.cli.application import FILE, check_finished, command, content_of, fitted_model, run_argument, warn
 from throughtime.cli.options import FitCommand, place_for, settings_of
 from throughtime.cli.tables import check_out, score_lines, write_table
-from throughtime.errors import RunError, SettingsError
+from throughtime.errors import SettingsError
 
 if TYPE_CHECKING:
     from throughtime.cli.display import Display
     from throughtime.cli.stopping import Stopping
-    from throughtime.train.fitted import Fitted
-
-_FILE = click.Path(path_type=Path)
 
 
-def _traceback(context: click.Context, _: click.Parameter, asked: bool) -> None:
-    if asked:
-        context.ensure_object(Call).traceback = True
-
-
-def _traceback_option() -> click.Option:
-    return click.Option(
-        ["--traceback"],
-        is_flag=True,
-        expose_value=False,
-        is_eager=True,
-        callback=_traceback,
-        help="Show where in the code an error arose.",
-    )
-
-
-_run_argument = click.argument("run", type=_FILE)
-_data_argument = click.argument("data", type=_FILE)
+_data_argument = click.argument("data", type=FILE)
 _out_option = click.option(
-    "--out", type=_FILE, metavar="FILE", help="A .csv, .parquet or .jsonl file; without it, CSV is printed."
+    "--out", type=FILE, metavar="FILE", help="A .csv, .parquet or .jsonl file; without it, CSV is printed."
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, invoke_without_command=True)
-@click.version_option(throughtime.__version__, message="throughtime %(version)s")
-@click.pass_context
-def application(context: click.Context, /) -> None:
-    """Fit recurrent networks to files of sequences, and use them.
-
-    \b
-    throughtime fit reviews.csv                     what can be predicted from it is guessed, and said
-    throughtime predict runs/reviews new.csv
-    throughtime COMMAND --help                      what a command takes
-    """  # noqa: D301 - \b is for click: do not wrap
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
-        context.exit(2)
-
-
-application.params.append(_traceback_option())
-
-
-def _command(kind: type[click.Command] = click.Command) -> Callable[[Callable[..., None]], click.Command]:
-    """A command with what all of them have."""
-
-    def made(function: Callable[..., None]) -> click.Command:
-        command = application.command(cls=kind)(function)
-        command.params.append(_traceback_option())
-        return command
-
-    return made
-
-
-@_command(FitCommand)
+@command(FitCommand)
 @_data_argument
-@click.option("--config", type=_FILE, metavar="FILE", help="Settings from a TOML file; a flag beats the file.")
-@click.option("--out", type=_FILE, metavar="RUN", help="The run directory; runs/ and the name of the data if not given.")
-@click.option("--overwrite", is_flag=True, help="Replace the run that is in --out.")
+@click.option("--config", type=FILE, metavar="FILE", help="Settings from a TOML file; a flag beats the file.")
+@click.option("--out", type=FILE, metavar="RUN", help="The run directory; runs/ and the name of the data if not given.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the run that is in --out; a finished one is kept in RUN/previous until the new one is finished.",
+)
 @click.pass_context
 def fit(context: click.Context, /, data: Path, config: Path | None, out: Path | None, overwrite: bool, **flags: Any) -> None:
     """Fit a recurrent network to DATA, a file or a folder.
@@ -92,7 +46,7 @@ def fit(context: click.Context, /, data: Path, config: Path | None, out: Path | 
     \b
     throughtime fit reviews.csv
     throughtime fit sales.csv --target units --horizon 28 --time-budget 5m
-    throughtime fit sound/ --group speaker --cell lstm --out runs/sound
+    throughtime fit sound/ --cell lstm --time-budget 10m --out runs/sound
     """  # noqa: D301
     settings = settings_of(config, flags)
     command = shlex.join(["throughtime", *context.ensure_object(Call).arguments])
@@ -106,9 +60,10 @@ def fit(context: click.Context, /, data: Path, config: Path | None, out: Path | 
         _trained(run, f"reading {data}", work)
 
 
-@_command()
-@_run_argument
-def resume(run: Path) -> None:
+@command()
+@run_argument
+@click.option("--finish", is_flag=True, help="Train no further: score the best weights so far, and write the report.")
+def resume(run: Path, finish: bool) -> None:
     """Go on with the fit in RUN exactly where it stopped.
 
     A run that was killed and resumed ends with the same numbers as one that was not.
@@ -125,13 +80,18 @@ def resume(run: Path) -> None:
     def work(display: Display, stopping: Stopping) -> dict[str, Any] | None:
         from throughtime.train.fit import resume
 
-        return resume(run, progress=display, interrupted=stopping)
+        return resume(run, finish=finish, progress=display, interrupted=stopping)
 
-    _trained(run, f"reading the data of {run}", work, resuming=True)
+    _trained(run, f"reading the data of {run}", work, resuming=True, flags=" --finish" if finish else "")
 
 
 def _trained(
-    run: Path, doing: str, work: Callable[[Display, Stopping], dict[str, Any] | None], *, resuming: bool = False
+    run: Path,
+    doing: str,
+    work: Callable[[Display, Stopping], dict[str, Any] | None],
+    *,
+    resuming: bool = False,
+    flags: str = "",
 ) -> None:
     """Train with a display, and say how it came out."""
     from throughtime.cli.display import Display
@@ -146,15 +106,15 @@ def _trained(
         except (KeyboardInterrupt, AtOnce) as error:
             # Before training, what is there may be the run that was to be replaced.
             saved = RunDirectory(run).checkpoints.numbers() if display.started or resuming else []
-            resume = f"throughtime resume {shlex.quote(str(run))}"
+            resume = f"throughtime resume {shlex.quote(str(run))}{flags}"
             place = f"saved at update {saved[-1]:,}; go on with: {resume}" if saved else "nothing was saved"
             raise KeyboardInterrupt(f"stopped; {place}") from error
     if result is not None:
         display.result(result)
 
 
-@_command()
-@_run_argument
+@command()
+@run_argument
 @_data_argument
 @_out_option
 def predict(run: Path, data: Path, out: Path | None) -> None:
@@ -167,24 +127,47 @@ def predict(run: Path, data: Path, out: Path | None) -> None:
     throughtime predict runs/reviews new.csv --out predictions.parquet
     """  # noqa: D301
     check_out(out, data)
-    fitted = _fitted(run)
-    write_table(fitted.predict(_content(fitted, data, with_target=False)), out)
+    fitted = fitted_model(run)
+    write_table(fitted.predict(content_of(fitted, data, with_target=False)), out)
 
 
-@_command()
-@_run_argument
+@command()
+@run_argument
 @_data_argument
-def evaluate(run: Path, data: Path) -> None:
-    """Score the model in RUN on DATA, which holds the true values."""
-    fitted = _fitted(run)
-    content, metric = _content(fitted, data, with_target=True), fitted.task.metric
-    for line in score_lines(fitted.score(content), metric.name, metric.label):
+@click.option("--out", type=FILE, metavar="FILE", help="Write the scores there too: a .csv, .parquet or .jsonl file.")
+def evaluate(run: Path, data: Path, out: Path | None) -> None:
+    """Score the model in RUN on DATA, which holds the true values.
+
+    Of time series, what came after the end of what the fit saw is scored.
+    """
+    check_out(out, data)
+    fitted = fitted_model(run)
+    from throughtime.report.formats import WORKING
+    from throughtime.store import RunDirectory
+    from throughtime.train.fitted import trained_on
+
+    dataset = fitted.read(data, with_target=True)
+    for line in dataset.warnings:
+        warn(line)
+    found, directory = fitted.evaluate(dataset.content), RunDirectory(run)
+    result = directory.result() or {}
+    if fitted.task.name != "forecast" and trained_on(directory, dataset.files):
+        count = result["parts"]["train"]["sequences"]
+        warn(
+            f"{data} is what the model was fitted to: {count:,} sequences of it were trained on, which flatters the scores; "
+            f"those of the {result['scored_on']} part alone are in {run / 'result.json'}"
+        )
+    scores = {name: value for name, value in found.scores.items() if name not in WORKING}
+    click.echo(f"scored {found.said}")
+    for line in score_lines(scores, found.metric.name, found.metric.label):
         click.echo(line)
+    if out is not None:
+        write_table({"score": list(scores), "value": list(scores.values())}, out)
 
 
-@_command()
-@_run_argument
-@click.option("--prompt", default="", metavar="TEXT", help="What the text begins with.")
+@command()
+@run_argument
+@click.option("--prompt", default="", metavar="TEXT", help="What the text, or each line, begins with.")
 @click.option("--length", default=500, show_default=True, metavar="N", help="The most characters (or BPE tokens) to write.")
 @click.option(
     "--temperature", default=0.8, show_default=True, metavar="X", help="1: as the model draws; lower: more of what is likely."
@@ -194,12 +177,12 @@ def evaluate(run: Path, data: Path) -> None:
 def generate(run: Path, prompt: str, length: int, temperature: float, top_k: int | None, seed: int) -> None:
     """Write text with the language model in RUN, as it is made.
 
-    A model of lines writes line after line.
+    A model of lines writes line after line, each of which begins with the prompt.
 
     \b
     throughtime generate runs/shakespeare --prompt "ROMEO:" --length 1000
     """  # noqa: D301
-    fitted = _fitted(run)
+    fitted = fitted_model(run)
     from throughtime.tasks.generate import generate
     from throughtime.tasks.lm import LanguageModelling
 
@@ -210,18 +193,17 @@ def generate(run: Path, prompt: str, length: int, temperature: float, top_k: int
     pieces = generate(
         task, fitted.network, prompt, length=length, temperature=temperature, top_k=top_k, seed=seed, documents=lines
     )
-    sys.stdout.write(prompt)
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
 
 
-@_command()
-@_run_argument
+@command()
+@run_argument
 @click.option(
     "--future",
-    type=_FILE,
+    type=FILE,
     metavar="FILE",
     help="What is known in advance: a table with the time and the --future columns of the fit.",
 )
@@ -234,51 +216,30 @@ def forecast(run: Path, future: Path | None, out: Path | None) -> None:
     \b
     throughtime forecast runs/sales --future holidays.csv --out forecast.csv
     """  # noqa: D301
-    fitted = _fitted(run)
+    fitted = fitted_model(run)
     if fitted.task.name != "forecast":
         raise SettingsError(f"{run} is a model to {fitted.task.name}, not to forecast; see throughtime predict --help")
     from throughtime.data.series import future_rows
     from throughtime.data.tablefile import open_table
     from throughtime.store import RunDirectory
+    from throughtime.train.fitted import source_of
 
-    source = Path(RunDirectory(run).config()["source"])
-    check_out(out, source, future)
-    panel = _content(fitted, source, with_target=True)
+    dataset = source_of(RunDirectory(run), fitted)
+    check_out(out, *dataset.files, future)
+    for line in dataset.warnings:
+        warn(line)
+    panel: Any = dataset.content
     if future is not None:
-        panel = future_rows(open_table(future).frame(), future, panel, fitted.task.settings)
+        table = open_table(future)
+        panel = future_rows(table.frame(), future, panel, fitted.task.settings, table.as_written)
     write_table(fitted.predict(panel), out)
 
 
-@_command()
-@_run_argument
+@command()
+@run_argument
 def report(run: Path) -> None:
     """Write RUN/report.html again, from the records in RUN."""
-    _check_finished(run)
+    check_finished(run)
     from throughtime.report import write_report
 
     click.echo(write_report(run))
-
-
-def _check_finished(run: Path) -> None:
-    from throughtime.store import RunDirectory
-
-    directory = RunDirectory(run)
-    directory.config()
-    if directory.result() is None:
-        raise RunError(f"{run} is not finished; go on with it by `throughtime resume {shlex.quote(str(run))}`")
-
-
-def _fitted(run: Path) -> Fitted:
-    """The model of a finished run."""
-    _check_finished(run)
-    from throughtime.train.fitted import Fitted
-
-    return Fitted.load(run)
-
-
-def _content(fitted: Fitted, data: Path, *, with_target: bool) -> Any:
-    """What is in a file, read as the training data was; what was odd about it goes to stderr."""
-    dataset = fitted.read(data, with_target=with_target)
-    for line in dataset.warnings:
-        click.echo(f"warning: {line}", err=True)
-    return dataset.content

@@ -1,0 +1,83 @@
+"""What the lesson measures: all of its parts, in order, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+import throughtime as tt
+from throughtime.errors import SettingsError
+from throughtime.experiments.lesson import EXCHANGED, LABEL, SENTENCE, lesson, playground
+
+from lesson_cases import small_lesson
+
+
+def test_progress_goes_from_nothing_to_all_and_never_back() -> None:
+    _, said = small_lesson()
+    fractions = [done for _, done in said]
+    assert fractions[0] == 0.0
+    assert fractions[-1] == 1.0
+    assert fractions == sorted(fractions)
+    assert all(part and "\n" not in part for part, _ in said)
+
+
+def test_every_part_was_timed() -> None:
+    record, said = small_lesson()
+    assert len(record.seconds) == 8
+    assert set(record.seconds) <= {part for part, _ in said}
+    assert all(seconds >= 0 for seconds in record.seconds.values())
+
+
+def test_the_sentence_has_four_words_as_the_page_has() -> None:
+    record, _ = small_lesson()
+    assert list(record.sentence.updates[0].gradients) == ["w_1", "w_2", "w_3", "w_4", "w^1", "w^2", "w^3", "w^4"]
+    assert record.adagrad.optimizer == "adagrad"
+    assert record.sentence.optimizer == "sgd"
+    assert record.adagrad.losses[0] == record.sentence.losses[0]
+
+
+def test_the_two_sentences_have_the_same_words_and_differ_for_the_recurrent_network_only() -> None:
+    said = small_lesson()[0].two_sentences
+    first, second = said.sentences
+    assert first != second
+    assert sorted(first) == sorted(second)
+    assert said.identical["order-blind network"]
+    assert not said.identical["recurrent network"]
+
+
+def test_the_playground_has_every_setting_once_from_the_same_weights() -> None:
+    cases = playground(seed=5)
+    settings = {(case.words, case.network.tied, case.network.cell.nonlinearity) for case in cases}
+    assert len(cases) == len(settings) == 12
+    assert {case.words for case in cases} == {SENTENCE, EXCHANGED}
+    for tied in (False, True):
+        drawn = [case.updates[0].parameters for case in cases if case.network.tied == tied]
+        assert all(one == drawn[0] for one in drawn)
+    assert cases[0].losses[0] == tt.explain(SENTENCE, LABEL, seed=5).losses[0]
+
+
+def test_the_record_is_json_without_numbers_that_are_none() -> None:
+    record, _ = small_lesson()
+    text = json.dumps(record.as_json(), allow_nan=False)
+    back = json.loads(text)
+    assert back["seed"] == 3
+    assert back["sentence"]["words"] == list(SENTENCE)
+    assert back["only_order"]["contenders"][0]["score"] == record.only_order.contenders[0].score
+    assert back["starts"][0]["left"][0] == 0.0
+    assert torch.__version__ in back["machine"]
+
+
+def test_what_is_not_finite_is_null_in_json() -> None:
+    import dataclasses
+
+    record, _ = small_lesson()
+    run = dataclasses.replace(record.learned[0], loss=[math.inf, math.nan, 1.0])
+    assert dataclasses.replace(record, learned=[run]).as_json()["learned"][0]["loss"] == [None, None, 1.0]
+
+
+def test_a_seed_below_zero_is_refused() -> None:
+    with pytest.raises(SettingsError, match="seed is -1"):
+        lesson(-1)
