@@ -227,6 +227,7 @@ def _forecast(rng: np.random.Generator) -> dict[str, Any]:
             "past": level[end - 36 : end].tolist(), "truth": truth.tolist(), "median": median.tolist(),
             "lower": (median - width).tolist(), "upper": (median + width).tolist(),
             "seasonal_naive": level[end - 12 : end].tolist(),
+            "baseline": {"name": "ridge", "value": (median + 3).tolist()},
         }  # fmt: skip
 
     return {
@@ -244,7 +245,11 @@ def _forecast(rng: np.random.Generator) -> dict[str, Any]:
                 "model": (25 + 1.5 * np.arange(12)).tolist(), "seasonal-naive": (46 + rng.normal(0, 2, 12)).tolist(),
                 "persistence": (30 + 40 * np.sin(np.pi * np.arange(1, 13) / 12) + 3 * np.arange(12)).tolist(),
             },
-            "examples": [example(84), example(96), example(108), example(120)], "worst": [example(108), example(96)],
+            "examples": [example(84), example(96), example(108), example(120)], "worst": [example(101), example(99)],
+            "per_series": [
+                {"name": name, "windows": 13, "mae": 33.1, "mase": 1.09, "baseline": "ridge", "baseline_mase": 1.46}
+                for name in ("Passengers", "Domestic")
+            ],
             "coverage": 0.913, "level": 0.9,
         },
     }  # fmt: skip

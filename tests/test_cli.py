@@ -499,6 +499,22 @@ def test_output_that_nobody_reads_to_the_end(data: Path, runs: dict[str, Path]) 
     assert RunDirectory(Path("runs/names")).result() is not None  # a fit is made for its run, not for its output
 
 
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        (">&-", "error: stdout is closed, so what is printed would be lost; open it, or give --out FILE"),
+        ("> /dev/full", "error: stdout cannot be written to: No space left on device; give --out FILE, in a place with space"),
+    ],
+)
+def test_predictions_that_go_nowhere(to: str, said: str, data: Path, runs: dict[str, Path]) -> None:
+    if "/dev/full" in to and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    line = f"{sys.executable} -m throughtime predict {runs['reviews.csv']} {data / 'reviews.csv'} {to}"
+    ended = subprocess.run(["bash", "-c", line], stderr=subprocess.PIPE, text=True, env=HERE, timeout=120)
+    assert ended.returncode
+    assert ended.stderr.splitlines() == [said]
+
+
 def test_on_a_terminal_there_is_a_live_line(data: Path) -> None:
     leader, follower = pty.openpty()
     environment = {**HERE, "TERM": "xterm", "COLUMNS": "100", "PYTHONIOENCODING": "ascii"}

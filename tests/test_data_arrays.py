@@ -46,7 +46,7 @@ def test_npz_of_equal_lengths(tmp_path: Path) -> None:
         ([True, False, True], "classify", ["True", "False", "True"]),
         ([0.5, 1.0, 2.0], "regress", [0.5, 1, 2]),
         (np.arange(12).reshape(3, 4), "tag", [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9", "10", "11"]]),
-        (np.arange(12.0).reshape(3, 4), "regress", [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]),
+        (np.arange(12.0).reshape(3, 4) / 2, "regress", [[0, 0.5, 1, 1.5], [2, 2.5, 3, 3.5], [4, 4.5, 5, 5.5]]),
         (np.array([b"a", b"b", b"a"]), "classify", ["a", "b", "a"]),
     ],
 )
@@ -60,9 +60,9 @@ def test_npz_with_lengths(tmp_path: Path) -> None:
     assert [len(one) for one in flat.content.inputs] == [1, 2, 3]
     assert flat.task == "tag"
     assert flat.content.targets == [["N"], ["V", "N"], ["V", "V", "N"]]
-    padded = saved(tmp_path, X=CUBE, lengths=[4, 1, 2], y=np.arange(12.0).reshape(3, 4))
+    padded = saved(tmp_path, X=CUBE, lengths=[4, 1, 2], y=np.arange(12).reshape(3, 4) / 2)
     assert lists(padded.content.inputs) == [CUBE[0].tolist(), CUBE[1, :1].tolist(), CUBE[2, :2].tolist()]
-    assert lists(padded.content.targets) == [[0, 1, 2, 3], [4], [8, 9]]
+    assert lists(padded.content.targets) == [[0, 0.5, 1, 1.5], [2], [4, 4.5]]
 
 
 def test_npz_missing_and_predict(tmp_path: Path) -> None:
@@ -223,3 +223,24 @@ def test_whole_numbers_that_doubles_cannot_hold_are_refused() -> None:
     X = np.full((4, 3), 10**18) + np.arange(3)
     with pytest.raises(DataError, match=r"X\[0\] holds whole numbers beyond 2\^53.*take an offset off"):
         sequences_of(X, ["a", "b"] * 2)
+
+
+def test_numbers_are_classes_as_in_tables(tmp_path: Path) -> None:
+    path, X = tmp_path / "moves.npz", np.zeros((30, 4, 1))
+    for y, task in (
+        (np.arange(30) % 2.0, "classify"),
+        (np.arange(30) % 2, "classify"),
+        (np.arange(30), "regress"),
+        (np.arange(30) / 2, "regress"),
+    ):
+        np.savez(path, X=X, y=y)
+        found = read_npz(path, Settings(), True)
+        assert found.task == task
+        assert found.content.targets[:2] == ["0", "1"] if task == "classify" else found.content.targets[1] == y[1]
+
+
+def test_text_that_is_called_npz(tmp_path: Path) -> None:
+    path = tmp_path / "moves.npz"
+    path.write_text("no archive\n")
+    with pytest.raises(DataError, match=r"cannot be read as .npz \(it is no archive of arrays\); write it with numpy.savez"):
+        read_npz(path, Settings(), True)

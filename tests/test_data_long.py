@@ -209,3 +209,10 @@ def test_a_small_change_at_a_high_level_is_kept(tmp_path: Path) -> None:
     assert np.allclose(np.diff(scaled, axis=0), 1 / np.sqrt(1.25))
     with pytest.raises(DataError, match=r"x, step 1: is 3e\+45, too far from the numbers of the training part"):
         Scaler.fit(content.inputs, content.features).transform([[3e45]])
+
+
+def test_groups_that_look_like_numbers_are_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "moves.csv"
+    rows = "".join(f"{row},{step},{step},{'ab'[row % 2]},{('01', '1')[row % 2]}\n" for row in range(6) for step in range(4))
+    path.write_text(f"id,step,x,label,speaker\n{rows}")
+    assert read_table(path, Settings.of({"group": "speaker"})).content.groups == ["01", "1"] * 3

@@ -365,6 +365,23 @@ class TestSound:
         path = self.table(tmp_path, ["wav/a.wav,yes,u", ",no,v"])
         assert "FILE: row 3, column 'file': blank" in refusal(path)
 
+    def test_copies_and_links_that_lead_nowhere(self, tmp_path):
+        soundfile = pytest.importorskip("soundfile")
+        for name, level in (("a/1.wav", 0.1), ("a/2.wav", 0.2), ("b/3.wav", 0.1), ("b/4.wav", 0.4)):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            soundfile.write(tmp_path / name, np.full(100, level), 8000)
+        (tmp_path / "a/l.wav").symlink_to(tmp_path / "nowhere.wav")
+        assert load(tmp_path).warnings == [
+            "links that lead nowhere, left out: a/l.wav",
+            f"{tmp_path.name}: repeated sequences: 1 of 4; they are kept, and stay in one part",
+        ]
+
+
+def test_numbers_that_come_twice(tmp_path):
+    path = put(tmp_path, "x.ts", "@univariate true\n@classLabel true a b\n@data\n1,2,3:a\n1,2,3:a\n4,5,6:b\n")
+    assert load(path).warnings == ["x.ts: repeated sequences: 1 of 3; they are kept, and stay in one part"]
+    assert read(path, Settings(), role="new").warnings == []
+
 
 def test_tables_of_numbers_are_handed_on(tmp_path):
     rows = "".join(f"{i // 4},{i % 4},{i * 0.5},{'ab'[i // 4 % 2]}\n" for i in range(16))

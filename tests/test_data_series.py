@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import polars as pl
 import pytest
 
 from throughtime.data.frequency import at, infer, positions
-from throughtime.data.records import Panel
+from throughtime.data.records import Frequency, Panel
 from throughtime.data.series import future_rows, looks_like_series, read_series
+from throughtime.data.tables import read_table
 from throughtime.data.times import calendar_times, form_of, times_of, written
 from throughtime.errors import DataError
 from throughtime.settings import Settings
@@ -480,3 +482,77 @@ def test_plain_steps_and_season() -> None:
 )
 def test_looks_like_series(columns: dict[str, Any], expected: bool) -> None:
     assert looks_like_series(pl.DataFrame(columns)) is expected
+
+
+def dated(form: str, times: Iterable[Any]) -> dict[str, Any]:
+    times = [form.format(time) if isinstance(time, int) else time for time in times]
+    return {"ds": times, "y": list(range(len(times)))}
+
+
+def test_times_with_and_without_an_offset_are_not_mixed() -> None:
+    zoned = dated("2024-01-{:02}T00:00:00+02:00", range(1, 29))
+    found = panel(zoned)
+    assert found.form == "+02:00"
+    assert written(found.series[0].times, found.form) == zoned["ds"]
+    summer = dated("", [f"2024-03-{day}T00:00:00{'+01:00' if day < 20 else '+00:00'}" for day in range(10, 30)])
+    assert form_of([pl.Series("ds", summer["ds"])]) == "+00:00"
+    zoned["ds"][3] = "2024-01-04T00:00:00"
+    assert "row 5, column 'ds': '2024-01-04T00:00:00' has no offset from UTC, where other rows have one" in refused(zoned)
+
+
+def test_what_is_known_in_advance_has_an_offset_if_the_series_has_one() -> None:
+    settings = Settings.of({"future": "f"})
+    known = {**dated("2024-01-{:02}T00:00:00+02:00", range(1, 21)), "f": list(range(20))}
+    found = panel(known, future="f")
+    later = pl.DataFrame({"ds": ["2024-01-21T00:00:00"], "f": [1.0]})
+    with pytest.raises(DataError, match="one has an offset from UTC, the other none"):
+        future_rows(later, HERE, found, settings)
+    later = pl.DataFrame({"ds": ["2024-01-21T00:00:00+02:00"], "f": [np.inf]})
+    with pytest.raises(DataError, match="row 2, column 'f': the number is infinite"):
+        future_rows(later, HERE, found, settings)
+
+
+@pytest.mark.parametrize(
+    ("form", "times", "first", "written_as"),
+    [
+        ("Jan {}, 2020", range(1, 29), "2020-01-01", "day"),
+        ("{}-Jan-2020", range(1, 29), "2020-01-01", "day"),
+        ("{} January 2020 17:00", range(1, 29), "2020-01-01T17:00:00", "second"),
+        ("Sept {}", range(1990, 2010), "1990-09-01", "month"),
+    ],
+)
+def test_months_as_words(form: str, times: range, first: str, written_as: str, tmp_path: Path) -> None:
+    columns = dated(form, times)
+    found = panel(columns)
+    assert found.series[0].times[0] == np.datetime64(first)
+    assert found.form == written_as
+    for header in ("ds,y", "When,Passengers"):
+        path = tmp_path / "sales.csv"
+        rows = "".join(f'"{time}",{value}\n' for time, value in zip(columns["ds"], columns["y"], strict=True))
+        path.write_text(f"{header}\n{rows}")
+        assert read_table(path, Settings()).task == "forecast"
+
+
+def test_a_table_of_ds_and_y_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "sales.csv"
+    path.write_text("ds,y\n" + "".join(f"the {day}th of Brumaire,{day}\n" for day in range(4, 20)))
+    with pytest.raises(DataError, match="row 2, column 'ds': 'the 4th of Brumaire' is no time that is understood here"):
+        read_table(path, Settings())
+
+
+@pytest.mark.parametrize("missing", ["error", "mask"])
+@pytest.mark.parametrize("many", [5, 20])
+@pytest.mark.parametrize(
+    ("unit", "step", "said"), [("M", 1, "every month"), ("h", 1, "every hour"), ("D", 2, "every 2 days"), ("", 1, "every step")]
+)
+def test_series_of_another_frequency_than_the_model(unit: Any, step: int, said: str, many: int, missing: str) -> None:
+    times = np.arange(many) * step if not unit else (np.datetime64("2024-01", unit) + step * np.arange(many)).astype("M8[ms]")
+    frame, settings = pl.DataFrame({"ds": times, "y": np.arange(many)}), Settings.of({"missing": missing})
+    with pytest.raises(DataError, match=f"has a step {said}, but the series that the model is fitted on every day"):
+        read_series(frame, HERE, settings, role="new", frequency=Frequency("D", 1, 7))
+
+
+def test_a_few_values_with_a_gap_have_the_frequency_of_the_model() -> None:
+    frame = pl.DataFrame({"ds": ["2024-01-01", "2024-01-02", "2024-01-05"], "y": [1, 2, 3]})
+    found = read_series(frame, HERE, Settings.of({"missing": "mask"}), role="new", frequency=Frequency("D", 1, 7))
+    assert np.isnan(found.content.series[0].values).tolist() == [False, False, True, True, False]

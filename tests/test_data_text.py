@@ -9,6 +9,8 @@ import pytest
 from test_data_read import load, put, refusal, sequences
 from throughtime.data import TextSlices, files, text
 from throughtime.data.files import Origins, text_blocks
+from throughtime.data.read import read
+from throughtime.settings import Settings
 
 POEM = "It was a quiet evening in the little town by the sea.\n\nNobody spoke.\n" * 40
 NAMES = "emma\nolivia\nava\nemma\n"
@@ -279,3 +281,19 @@ class TestTagged:
     )
     def test_broken(self, tmp_path, name, content, settings, expected):
         assert expected in refusal(put(tmp_path, name, content), **settings)
+
+    def test_a_first_word_that_is_called_like_a_column(self, tmp_path: Path) -> None:
+        for word, tag in (("text", "V"), ("word", "NN"), ("Form", "NOUN")):
+            found = sequences(load(put(tmp_path, "words.conll", f"{word}\t{tag}\nwb\tN\n\n")))
+            assert found.inputs == [[word, "wb"]]
+        for header in ("text\tlabel", "Word\tPOS", "token\tner_tag", "tokens\tgold_tags"):
+            found = sequences(load(put(tmp_path, "words.conll", f"{header}\nHe\tN\nwent\tV\n\n")))
+            assert found.inputs == [["He", "went"]]
+
+    def test_one_sentence_in_a_table_file(self, tmp_path: Path) -> None:
+        path = put(tmp_path, "words.tsv", "He\tPRON\nwent\tVERB\n3\tNUM\n")
+        for role in ("training", "part"):
+            assert sequences(read(path, Settings.of({"task": "tag"}), role=role)).inputs == [["He", "went", "3"]]
+        rows = "".join(f"{row}\t{step}\t{step / 2}\t{'ab'[step % 2]}\n" for row in range(3) for step in range(4))
+        path = put(tmp_path, "steps.tsv", f"id\tstep\tx\tlabel\n{rows}")
+        assert sequences(read(path, Settings.of({"task": "tag"}))).kind == "numeric"

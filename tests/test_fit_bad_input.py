@@ -440,6 +440,47 @@ def test_a_run_that_is_there(tmp_path: Path) -> None:
     assert resume(out) is None
 
 
+def test_a_run_that_is_replaced_stays_until_the_new_one_is_finished(tmp_path: Path) -> None:
+    """Whether the new one fails, or is stopped and gone on with."""
+    source, out = put(tmp_path, "long.csv", numbers()), tmp_path / "run"
+    fit_to(source, out, **QUICK)
+    kept = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != ".lock"}
+    extreme = {"lr": 1e38, "optimizer": "SGD", "clip": 0, "epochs": 10, "cell": "rnn", "nonlinearity": "relu"}
+    heard = Heard()
+    with pytest.raises(TrainingError):
+        fit(source, Settings.of({**SMALL, **QUICK, **extreme}), out, overwrite=True, progress=heard)
+    for _ in range(2):
+        assert {path.name: path.read_bytes() for path in (out / "previous").iterdir()} == kept
+        assert Fitted.load(out / "previous")
+        with pytest.raises(
+            RunError, match=rf"not finished; go on with it by .*resume {out}`; the run before is in {out}/previous$"
+        ):
+            Fitted.load(out)
+        with pytest.raises(RunError, match="holds a run"):
+            fit_to(source, out, **QUICK)
+        stops = iter([False, True])
+        with pytest.raises(KeyboardInterrupt):
+            fit(source, Settings.of({**SMALL, **QUICK, "seed": 1}), out, overwrite=True, interrupted=stops.__next__)
+    assert resume(out)
+    assert not (out / "previous").exists()
+    assert (out / "model.safetensors").read_bytes() != kept["model.safetensors"]
+
+
+def test_series_of_numbers_that_cannot_be_squared(tmp_path: Path) -> None:
+    days = np.datetime64("2020-01-01") + np.arange(100)
+    rows = [f"{day},{1 + number % 7}e300" for number, day in enumerate(days)]
+    source = put(tmp_path, "large.csv", "\n".join(["ds,y", *rows]) + "\n")
+    assert re.search(r"has the number 7e\+300; beyond 1e\+150 .* power of ten", refusal(source, tmp_path / "run"))
+
+
+def test_a_rate_that_leaves_no_number_at_the_end(tmp_path: Path) -> None:
+    """The last evaluation is the first to see it."""
+    source, heard = put(tmp_path, "long.csv", numbers()), Heard()
+    result = fit(source, Settings.of({**SMALL, **QUICK, "lr": 1e30, "epochs": 1}), tmp_path / "run", progress=heard)
+    assert result["training"]["best_update"] == 0
+    assert any(line.endswith("the validation loss is not a number; these weights are not kept") for line in heard.warnings)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that is done."""

@@ -128,7 +128,9 @@ TASK_SPECIFIC = {
         "91.3 % of what came lies within the 90 % interval",
         "seasonal-naive",
         "90 % interval",
-        "1957-07",
+        "By series",
+        "MASE of ridge",
+        "Domestic",
     ],
     "lm": [
         "Generated",
@@ -173,6 +175,71 @@ def test_settings_that_differ_from_the_default_are_bold() -> None:
     made.config["settings"]["training"].update(baselines=False, lr=0.01)
     made.config["command"] += " --no-baselines --lr 0.01"
     assert re.findall(r'<tr class="differs"><th scope="row">(\w+)', render(made)) == ["target", "lr", "seed", "baselines"]
+
+
+def test_settings_that_mean_nothing_here_are_left_out() -> None:
+    def names(made: Records) -> set[str]:
+        return set(re.findall(r'<tr(?: class="differs")?><th scope="row">(\w+)</th><td class="value">', render(made)))
+
+    assert not {"bpe_size", "nonlinearity", "documents", "horizon"} & names(records("classify"))
+    assert {"horizon", "seed", "untied"} <= names(records("forecast"))
+    made = records("lm")
+    made.config["settings"]["data"]["tokens"] = "bpe"
+    made.config["settings"]["model"]["cell"] = "rnn"
+    assert {"bpe_size", "nonlinearity"} <= names(made)
+    made = records("forecast")
+    made.config["settings"]["model"]["nonlinearity"] = "relu"
+    assert "nonlinearity" in names(made)  # somebody set it
+    assert 'nonlinearity = "relu"' in words(render(made))
+
+
+def test_a_verdict_that_is_open_is_shown_as_such() -> None:
+    made = records("forecast")
+    made.result.update(
+        beats_baselines=None,
+        comparison={"baseline": "ridge", "beats": None, "pieces": 34, "interval": [-0.031, 0.0123], "level": 0.95},
+    )
+    html = render(made)
+    assert 'class="headline same"' in html
+    said = "Held against ridge on 34 pieces of the data: the mean difference in error lies between −0.031 and 0.012 (95 %)"
+    assert said in words(html)
+    made.result["comparison"].update(pieces=1, interval=None)
+    assert "Held against ridge on 1 piece of the data, too few to tell." in words(render(made))
+
+
+def test_a_mistake_that_is_among_the_examples_is_not_shown_again() -> None:
+    made = records("forecast")
+    details = made.result["details"]
+    assert "Worst mistakes" in headings(render(made))
+    drawings = render(made).count("<svg viewBox=")
+    details["worst"].append(details["examples"][0])
+    assert render(made).count("<svg viewBox=") == drawings
+    details["worst"] = copy.deepcopy(details["examples"][:2])
+    assert "Worst mistakes" not in headings(render(made))
+
+
+def test_many_files_are_folded() -> None:
+    made = records("classify")
+    made.config["files"] = [{"path": f"{i}.wav", "bytes": 9, "sha256": f"{i:064}"} for i in range(30)]
+    html = render(made)
+    assert html.index("3.wav") < html.index("<summary>26 more</summary>") < html.index("4.wav") < html.index("29.wav")
+
+
+def test_short_lines_are_set_in_columns() -> None:
+    made = records("lm")
+    assert 'class="sample columns"' not in render(made)
+    made.result["details"]["samples"][0]["text"] = "Anna\nOlaf\n" * 20
+    assert render(made).count('class="sample columns"') == 1
+
+
+def test_series_are_listed_where_they_are_few() -> None:
+    made = records("forecast")
+    rows = made.result["details"]["per_series"]
+    made.result["details"]["per_series"] = rows * 15
+    assert "By series" in words(render(made))
+    for others in (rows[:1], rows * 16):
+        made.result["details"]["per_series"] = others
+        assert "By series" not in words(render(made))
 
 
 def test_settings_come_back_from_the_toml_that_is_shown() -> None:
@@ -273,8 +340,10 @@ def test_nothing_in_the_data_becomes_markup(task: str, poison: str) -> None:
     )
     html = render(spoilt)
     page, harmless = Page(html), Page(render(made))
-    # Backticks set code, an empty prompt is now one and bold, the command has more words, and longer times have fewer ticks.
-    assert {tag for tag in page.tags if page.tags[tag] != harmless.tags[tag]} <= {"code", "b", "span", "path", "text"}
+    # Backticks set code, an empty prompt is now one and bold, the command has more words, longer times have fewer ticks, and
+    # settings that mean nothing here are no longer as by default, so that they are shown.
+    changed = {tag for tag in page.tags if page.tags[tag] != harmless.tags[tag]}
+    assert changed <= {"code", "b", "span", "path", "text", "tr", "th", "td"}
     assert {name for name, _ in page.attributes} == {name for name, _ in harmless.attributes}
     assert not any(name.startswith("on") or name in ("src", "href") for name, _ in page.attributes)
     assert "<script" not in html.lower()
@@ -347,7 +416,7 @@ def test_confusion_counts_what_it_leaves_out() -> None:
     matrix = rng.integers(0, 9, (40, 40))
     made.result["details"].update(classes=[f"c{i}" for i in range(40)], confusion=matrix.tolist(), per_class=[])
     html = render(made)
-    table = html[html.index('<table class="heat"') :]
+    table = html[html.index('<table class="heat') :]
     table = table[: table.index("</table>")]
     shown = sum(int(count) for count in re.findall(r"<td[^>]*>(\d+)</td>", table))
     assert f"{matrix.sum() - shown:,} sequences of or taken for the others" in words(html)

@@ -114,7 +114,7 @@ def test_series_that_end_early_only_train_and_those_that_begin_late_are_left_out
     assert spans(parts)[1:] == [[(156, 181), (100, 100), (156, 181)], [(181, 200), (100, 100), (181, 200)]]
     assert spans(parts)[0] == [(0, 156), (0, 100), (0, 156)]
     assert parts.warnings == [
-        "1 of 4 series left out, which have fewer training values than the horizon of 5: late",
+        "1 of 4 series left out, which have no more training values than the horizon of 5: late",
         "1 of 3 series have fewer values in the validation part than the horizon of 5, and are not scored there: early",
         "1 of 3 series have fewer values in the test part than the horizon of 5, and are not scored there: early",
     ]
@@ -129,12 +129,12 @@ def test_series_that_follow_each_other_are_cut_each_by_its_own_length() -> None:
 
 
 def test_short_series_are_left_out_or_named() -> None:
-    both = [counted(one) for one in (series("a", 100), series("short", 14), series("b", 15))]
+    both = [counted(one) for one in (series("a", 100), series("short", 15), series("b", 16))]
     parts = split(panel(*both, frequency=STEPS), FORECAST)
-    assert spans(parts)[0] == [(0, 80), (0, 5)]
-    assert parts.warnings == ["1 of 3 series left out, which have fewer training values than the horizon of 5: short"]
-    with pytest.raises(DataError, match=r"^a.csv: series 'short' has 14 values, expected at least 15 .* with --horizon$"):
-        split(panel(series("short", 14)), FORECAST)
+    assert spans(parts)[0] == [(0, 80), (0, 6)]
+    assert parts.warnings == ["1 of 3 series left out, which have no more training values than the horizon of 5: short"]
+    with pytest.raises(DataError, match=r"^a.csv: series 'short' has 15 values, expected at least 16 .* with --horizon$"):
+        split(panel(series("short", 15)), FORECAST)
 
 
 def test_marked_series() -> None:

@@ -56,10 +56,10 @@ def test_a_write_that_fails_leaves_the_old_file(broken: str, tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("number", "mend"),
     [
-        (errno.ENOSPC, "free some space or name another folder with --out"),
-        (errno.EDQUOT, "free some space or name another folder with --out"),
-        (errno.EROFS, "name another folder with --out"),
-        (errno.EACCES, "name another folder with --out"),
+        (errno.ENOSPC, "free some space or name another place"),
+        (errno.EDQUOT, "free some space or name another place"),
+        (errno.EROFS, "name another place"),
+        (errno.EACCES, "name another place"),
     ],
 )
 def test_the_mend_for_a_write_that_fails(number: int, mend: str) -> None:

@@ -132,6 +132,7 @@ def test_the_factors_of_a_chain_multiply_to_the_gradient(cell, nonlinearity, tie
                 product = first.value
                 for factor in others:
                     product = np.tensordot(product, factor.value, axes=min(product.ndim, 1))
+                np.testing.assert_allclose(update.contribution(name, step), product, rtol=1e-12, atol=1e-18, err_msg=name)
                 total = total + product
             np.testing.assert_allclose(total, gradient, rtol=1e-12, atol=1e-18, err_msg=name)
             if len(uses) > 1:

@@ -417,6 +417,62 @@ def test_a_rate_that_throws_it_off(tmp_path: Path) -> None:
         made.fit()
 
 
+def spoilt(made: Trainer, *evaluations: int) -> None:
+    """Let the network give NaN in the evaluations of these numbers, from 0 on."""
+    numbers = itertools.count()
+    evaluated = made.task.evaluate
+
+    def spoil(network: torch.nn.Module, encoded: EncodedText) -> dict[str, float]:
+        handle = None
+        if next(numbers) in evaluations:
+            layer = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+            handle = layer.register_forward_hook(lambda module, inputs, output: output * math.nan)
+        try:
+            return evaluated(network, encoded)
+        finally:
+            if handle is not None:
+                handle.remove()
+
+    made.task.evaluate = spoil  # type: ignore[method-assign]
+
+
+def test_outputs_that_are_not_finite_when_they_are_scored(tmp_path: Path) -> None:
+    """No score is asked what it thinks of them; these weights are not kept, and it is said."""
+    heard = Heard()
+    made = trainer(Scripted(epochs=3), run := RunDirectory.create(tmp_path / "run", {}), progress=heard)
+    spoilt(made, 2, 3)
+    place, every = made.fit(), made.evaluate_every
+    assert place.best_update == every
+    assert not place.rollbacks
+    noted = [
+        f"update {update}: the validation loss is not a number; these weights are not kept" for update in (2 * every, 3 * every)
+    ]
+    assert heard.warnings == [record["note"] for record in records(run) if "note" in record] == noted
+    assert [record["valid"] for record in records(run) if "note" not in record][2:] == [{}, {}]
+    assert not made.network._forward_hooks
+
+
+def test_outputs_that_are_never_finite(tmp_path: Path) -> None:
+    made = trainer(Scripted(epochs=2), RunDirectory.create(tmp_path / "run", {}))
+    spoilt(made, 0, 1, 2)
+    with pytest.raises(
+        TrainingError, match=r"^the outputs .* on the validation part are not finite, .* or try a smaller --lr$"
+    ):
+        made.fit()
+
+
+@pytest.mark.parametrize("state", [{}, [], {"place": {"update": 1, "nonsense": 2}}, {"place": {}}])
+def test_a_checkpoint_of_another_shape(state: Any, tmp_path: Path) -> None:
+    """Whole by its checksums, and not what this version writes."""
+    run = RunDirectory.create(tmp_path / "run", {})
+    run.checkpoints.save(
+        7, state, {"network": {}, "optimizer": {}, "best": {}, "good": {}, "good_optimizer": {}, "carried": {}}
+    )
+    with pytest.raises(RunError, match=rf"^checkpoint 7 of {run.path} does not fit the run \(.*\); start a new run$") as caught:
+        trainer(Scripted(), run)
+    assert "\n" not in str(caught.value)
+
+
 # A time budget
 
 

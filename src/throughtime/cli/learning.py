@@ -128,6 +128,9 @@ def lesson(out: Path, seed: int) -> None:
 
 def _check_places(*files: Path | None) -> None:
     """Raise where a file cannot be written, before anything is computed."""
+    named = [file.absolute() for file in files if file is not None]
+    if len(set(named)) < len(named):
+        raise SettingsError(f"{named[0]} is named twice; give each its own file")
     for file in files:
         if file is not None and not file.parent.is_dir():
             raise SettingsError(f"{file}: there is no folder {file.parent}; make it, or name another")

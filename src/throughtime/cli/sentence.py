@@ -48,7 +48,7 @@ def _head(found: Explanation) -> Text:
     network = found.network
     kind = network.cell.kind.upper() if network.cell.kind != "rnn" else f"RNN, f = {network.cell.nonlinearity}"
     weights = "one set of weights for all steps" if network.tied else "weights of their own for every step"
-    text = " ".join(_ends(found.words, "…"))
+    text = " ".join(word if len(word) <= 30 else f"{word[:29]}…" for word in _ends(found.words, "…"))
     return Text.assemble(
         (text, "bold"),
         f"  is {found.label}: y = {found.y}\n",
@@ -60,7 +60,7 @@ def _head(found: Explanation) -> Text:
 
 def _forward_rule(found: Explanation) -> str:
     if found.network.cell.kind == "rnn":
-        return "O_t = f(x_t w + O_{t-1} w)" if found.network.tied else "O_t = f(x_t w_t + O_{t-1} w^{t-1})"
+        return "O_t = f(x_t w_t + O_{t-1} w^t)" if found.network.tied else "O_t = f(x_t w_t + O_{t-1} w^{t-1})"
     return "; ".join(_EQUATIONS[found.network.cell.kind])
 
 
@@ -85,9 +85,10 @@ def _forward(found: Explanation, update: Update) -> Table:
     network, simple = found.network, found.network.cell.kind == "rnn"
     lone = simple and network.hidden == 1
     products = update.products()
+    past_name = "w^t" if network.tied else "w^{t-1}"
     columns = ["t", "word", "x_t", *(["w_t"] if lone else [] if simple else ["gate"]), "x_t w_t"]
-    columns += ["w^{t-1}"] if lone else []
-    columns += ["O_{t-1} w^{t-1}", *([] if simple else ["b_t"])]
+    columns += [past_name] if lone else []
+    columns += [f"O_{{t-1}} {past_name}", *([] if simple else ["b_t"])]
     columns += ["sum", "f'(sum)", "O_t"] if simple else ["value", *(["c_t"] if network.cell.has_cell_state else []), "O_t"]
     table = _table(columns, left=("word", "gate"))
     for t in _ends(range(1, network.steps + 1), None):
@@ -160,7 +161,7 @@ def _backward(found: Explanation, update: Update) -> Table:
         chain = update.chain(name, step)
         text = Text(f"{_joined([factor.name for factor in chain])}\n")
         numbers = f"= {_joined([_value(factor) for factor in chain])}"
-        text.append(f"{numbers} = {_short(_product(chain))}" if shared else _checked(numbers, update, name))
+        text.append(f"{numbers} = {_short(update.contribution(name, step))}" if shared else _checked(numbers, update, name))
         table.add_row(Text(f"{name} at step {step}" if shared else name, style="" if shared else "bold"), text)
     if previous is not None:
         table.add_row(Text(previous, style="bold"), _checked("the sum of these", update, previous))
@@ -190,13 +191,6 @@ def _uses(found: Explanation, update: Update) -> list[tuple[str | None, int | No
         steps: list[int | None] = [t for t in range(network.steps, 0, -1) if kind(t) in factors.weights[t - 1]]
         uses += [(None, None) if t is None else (kind(t), t) for t in _ends(steps, None)]
     return uses
-
-
-def _product(chain: Sequence[Factor]) -> Any:
-    product = chain[0].value
-    for factor in chain[1:]:
-        product = np.tensordot(product, factor.value, axes=min(product.ndim, 1))
-    return product
 
 
 def _update_rule(found: Explanation) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from throughtime.data.columns import listed
+from throughtime.data.columns import are_classes, listed
 from throughtime.data.long import describe
 from throughtime.data.missing import Policy, done, settle
 from throughtime.data.records import Dataset, Sequences
@@ -65,6 +65,7 @@ def read_npz(path: Path, settings: Settings, with_target: bool) -> Dataset:
     targets = None
     if target is not None:
         y = _per_sequence(arrays[target], counts, lengths, target, path)
+        y = _classes_or_numbers(y) if task == "auto" and arrays[target].dtype.kind in "iuf" else y
         targets = _targets(y, counts, None if task == "auto" else task, f"{path}: {target}")
     found = _task(targets) if task == "auto" else task
     content = Sequences(
@@ -174,7 +175,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     except DataError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).partition(".")[0][:80]
+        reason = "it is no archive of arrays" if "pickled" in str(error) else str(error).partition(".")[0][:80]
         raise DataError(f"{path}: cannot be read as .npz ({reason}); write it with numpy.savez") from None
 
 
@@ -219,6 +220,12 @@ def _cut(array: NDArray[Any], lengths: list[int] | None, name: str, path: Path) 
             f"{where} does not fit {len(lengths):,} lengths of at most {max(lengths):,} that add up to {sum(lengths):,}"
         )
     return [steps[:length] for steps, length in zip(array, lengths, strict=True)]
+
+
+def _classes_or_numbers(y: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Numbers as integers if they are names of classes, else as floats: as in tables."""
+    kind = np.int64 if are_classes(np.concatenate([np.ravel(values) for values in y])) else np.float64
+    return [values.astype(kind) for values in y]
 
 
 def _per_sequence(y: NDArray[Any], counts: list[int], lengths: list[int] | None, name: str, path: Path) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -32,6 +33,16 @@ CLASSES = 20
 """Whole numbers of at most so many values are classes, unless the task says otherwise; of more, quantities."""
 
 _WITHOUT_HEADER = (".parquet", ".pq", ".jsonl", ".ndjson")
+
+
+def are_classes(values: NDArray[Any]) -> bool:
+    """Whether numbers are taken for names of classes where the task does not say: whole ones of at most `CLASSES` values.
+
+    Example:
+        >>> are_classes(np.array([0.0, 1.0, 1.0])), are_classes(np.array([0.5, 1.0]))
+        (True, False)
+    """
+    return bool(np.isfinite(values).all() and (values == np.round(values)).all() and len(np.unique(values)) <= CLASSES)
 
 
 def row_number(source: Path, row: int) -> int:

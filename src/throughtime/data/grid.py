@@ -119,13 +119,13 @@ def lay_out(
 
 
 def _frequency(times: NDArray[Any], known: Frequency | None) -> Frequency:
-    """The frequency of a series; a few values have the one that is known, if two of them follow each other in it."""
+    """The frequency of a series; a few values have the known one, if any two of three or more follow each other in it."""
     if known is None or len(times) >= FEWEST:
         return infer(times)
     if (times.dtype.kind == "i") != (known.unit == "step"):
         return infer(times) if len(times) > 1 else Frequency("step" if times.dtype.kind == "i" else "D")
     steps, on_grid = positions(times, times, known)
-    follows = len(times) == 1 or (on_grid[1:] & on_grid[:-1] & (np.diff(steps) == 1)).any()
+    follows = len(times) < 3 or (on_grid[1:] & on_grid[:-1] & (np.diff(steps) == 1)).any()
     return known if follows else infer(times)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from throughtime.data.columns import LABELS, find, guess, guess_split, is_number, listed
-from throughtime.data.times import times_of
+from throughtime.data.times import MONTHS, SHORT_MONTHS, times_of
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
@@ -18,21 +18,6 @@ _STEPS = ("t", "step", "time_step", "timestep", "time_idx", "time")
 IDS = ("unique_id", "series_id", "series", "item_id", "id", "sequence")
 _VALUES = ("y", "target", "value", "values")
 _ROW_NAMES = ("", "unnamed: 0", "rownames", "row_names", "index")
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_FULL = (
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-)
 
 
 def is_called_series(columns: Sequence[str]) -> bool:
@@ -198,7 +183,7 @@ def _is_calendar(column: pl.Series) -> bool:
 def _month_columns(frame: pl.DataFrame, named: Sequence[str]) -> tuple[str, ...]:
     """The twelve columns of months, if the table has a year per row."""
     lower = {name.strip().lower(): name for name in frame.columns if name not in named}
-    for names in (_MONTHS, _FULL):
+    for names in (SHORT_MONTHS, MONTHS):
         if all(name in lower for name in names):
             return tuple(lower[name] for name in names)
     return ()

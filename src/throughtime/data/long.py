@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from throughtime.data.columns import (
-    CLASSES,
     LABELS,
+    are_classes,
     as_it_is,
     codes_of,
     find,
@@ -159,8 +159,7 @@ def _are_numbers(column: pl.Series, task: str, source: Path) -> bool:
     if task != "auto" or not is_number(column) or column.dtype == pl.Boolean:
         return task == "regress"
     values = numbers(column, source, _NAMES)
-    values = values[~np.isnan(values)]
-    return not (values == np.round(values)).all() or len(np.unique(values)) > CLASSES
+    return not are_classes(values[~np.isnan(values)])
 
 
 def _names(column: pl.Series) -> list[str]:

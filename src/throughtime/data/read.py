@@ -11,8 +11,9 @@ import numpy as np
 
 from throughtime.data import tablefile, tagged
 from throughtime.data.columns import PARTS, listed
-from throughtime.data.files import Origins, check_text, existing, files_below, start_of
+from throughtime.data.files import Origins, check_text, existing, files_below, is_divided, repeated, start_of
 from throughtime.data.records import Dataset, Frequency, Role, Sequences
+from throughtime.data.split_sequences import digests
 from throughtime.data.tables import read_table
 from throughtime.data.tagged import looks_tagged, read_tagged
 from throughtime.data.text import TEXT, read_class_folder, read_text, read_unlabelled
@@ -73,7 +74,8 @@ def read(
     path = existing(Path(path))
     try:
         reader = _read_folder if path.is_dir() else _read_file
-        return reader(path, settings, with_target, role, frequency)
+        found = reader(path, settings, with_target, role, frequency)
+        return replace(found, warnings=[*found.warnings, *_repeats(found, path, settings, role)])
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {error.strerror}") from None
 
@@ -178,6 +180,17 @@ def _read_folder(path: Path, settings: Settings, with_target: bool, role: Role, 
     if data.task != "auto":
         raise DataError(f"{path} is a folder of .txt files, which --task {data.task} does not take; give a table, or one file")
     return read_text(path, settings, role=role)
+
+
+def _repeats(found: Dataset, path: Path, settings: Settings, role: Role) -> list[str]:
+    """A line on numbers and on sound files of the same content; readers of text count what they see themselves."""
+    content = found.content
+    sounds = any(file.suffix.lower() in SOUND for file in found.files[:1])
+    if role == "new" or not isinstance(content, Sequences) or not (content.kind == "numeric" or sounds):
+        return []
+    again = len(content) - len(np.unique(digests(content, 0)))
+    divided = content.parts is None and is_divided(role, settings)
+    return repeated("sequences", again, len(content), path, role, divided=divided)
 
 
 def _is_tagged(path: Path, settings: Settings, columns: bool) -> bool:

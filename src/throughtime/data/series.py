@@ -169,8 +169,9 @@ def _continued(
     if len(blank):
         row, column = blank[0]
         raise DataError(
-            f"{place(source, rows[row], panel.future[column])}: the number is missing; what is known in advance must be "
-            "given for each step"
+            f"{place(source, rows[row], panel.future[column])}: the number is "
+            f"{'missing' if np.isnan(values[rows[row], column]) else 'infinite'}; what is known in advance must be given for "
+            "each step"
         )
     return replace(
         series, times=np.concatenate([series.times[:n], times[rows]]), future=np.concatenate([series.future[:n], values[rows]])

@@ -73,6 +73,8 @@ def read_sound_folder(path: Path, settings: Settings, with_target: bool) -> Data
         warnings.append(
             f"left out, since neither .wav nor .flac: {listed([f'{n:,} of {suffix}' for suffix, n in others.most_common()])}"
         )
+    if broken := [str(file.relative_to(path)) for file in visible if file.is_symlink() and not file.exists()]:
+        warnings.append(f"links that lead nowhere, left out: {listed(broken)}")
     empty = sorted({folder.name for folder in visible if folder.is_dir()} - {name for names in inside for name in names[:-1]})
     if empty:
         warnings.append(f"folders without a sound: {listed(empty)}")

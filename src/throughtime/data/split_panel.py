@@ -83,8 +83,8 @@ def divide_panel(
         ends[:, :many] = cuts
         how = f"{how}; of the rest by time: {made}" if how else f"by time: {made}"
 
-    kept = np.flatnonzero(ends[:, 0] >= horizon)
-    need = (many + 1) * horizon
+    kept = np.flatnonzero(ends[:, 0] > horizon)  # a window of one value at least, and what follows it
+    need = (many + 1) * horizon + 1
     if len(kept) < len(panel):
         short = [series for number, series in enumerate(panel.series) if number not in set(kept.tolist())]
         if not len(kept):
@@ -93,7 +93,7 @@ def divide_panel(
                 f"divide for a horizon of {horizon:,}; {MEND}"
             )
         warnings.append(
-            f"{len(short):,} of {len(panel):,} series left out, which have fewer training values than the horizon of "
+            f"{len(short):,} of {len(panel):,} series left out, which have no more training values than the horizon of "
             f"{horizon:,}: {listed([series.id for series in short])}"
         )
         panel, ends = replace(panel, series=[panel.series[number] for number in kept]), ends[kept]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from throughtime.data.columns import CLASSES, listed, parts_of, row_number
+from throughtime.data.columns import CLASSES, are_classes, listed, parts_of, row_number
 from throughtime.data.files import Origins, existing, is_divided, plural, repeated, shown
 from throughtime.data.guess import Roles, guess_roles
 from throughtime.data.records import Dataset, Frequency, Role, Sequences
@@ -148,8 +148,7 @@ class _Reader:
         known = numbers.drop_nulls()
         if len(known) < 0.9 * len(column):
             return "classify"
-        whole = bool((known.is_finite() & (known == known.round())).all())
-        return "classify" if whole and column.n_unique() <= CLASSES else "regress"
+        return "classify" if are_classes(known.to_numpy()) else "regress"
 
     def _sound_files(self) -> list[Path]:
         """Per row the sound file, each of which is there."""

@@ -18,7 +18,12 @@ _DATE = (
     r"^(\d{1,4})([-/.])(\d{1,2})(?:[-/.](\d{1,4}))?"
     r"(?:[T ]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?(?: ?(Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?))?)?$"
 )
-MONTH = r"(?i)\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b"
+MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
+SHORT_MONTHS = tuple(name[:3] for name in MONTHS)
+MONTH = rf"(?i)\b({'|'.join([*MONTHS, 'sept', *SHORT_MONTHS])})\b"
 """A month as a word."""
 
 _WORDED = (
@@ -26,7 +31,7 @@ _WORDED = (
     rf"^(?P<day>\d{{1,2}})\.?[ -]{MONTH}\.?,?[ -]+(?P<year>\d{{4}})(?P<rest>.*)$",
     rf"^{MONTH}\.?,?[ -]+(?P<year>\d{{4}})(?P<day>)(?P<rest>)$",
 )
-_MONTHS = {name: f"{number:02}" for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+_NUMBER = {name: f"{number:02}" for number, name in enumerate(SHORT_MONTHS, 1)}
 _QUARTER = r"^(\d{4})[- ]?[Qq]([1-4])$"
 _KNOWN = "expected 2024-01-31, 2024-01-31 17:00, 2024-01, 2024Q1, 20240131, Jan 31 2024, a year, or a whole number of steps"
 _STEPS = ("t", "step", "steps", "time_step", "timestep", "time_idx", "index", "tick")
@@ -261,7 +266,7 @@ def _numbered(column: pl.Series) -> pl.Series:
         return column
     for pattern in _WORDED:
         groups = column.str.extract_groups(pattern.replace(MONTH, f"(?P<month>{MONTH})")).struct.unnest()
-        month = groups["month"].str.slice(0, 3).str.to_lowercase().replace_strict(_MONTHS, default=None)
+        month = groups["month"].str.slice(0, 3).str.to_lowercase().replace_strict(_NUMBER, default=None)
         day = (pl.lit("-") + pl.col("day")).replace("-", "")
         date = groups.with_columns(month).select(pl.col("year") + "-" + pl.col("month") + day + pl.col("rest")).to_series()
         column = date.zip_with(date.is_not_null(), column).alias(column.name)

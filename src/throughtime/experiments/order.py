@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from throughtime.data.files import plural
 from throughtime.data.records import Sequences
 from throughtime.errors import SettingsError
 from throughtime.experiments.order_problems import (
@@ -272,7 +273,7 @@ def compare(problem: Problem, seeds: Sequence[int] = (0, 1, 2), say: Say = lambd
     count = len(set(test.groups)) if test.groups is not None else len(mean[RECURRENT])
     method = (
         f"{LEVEL:.0%} percentile bootstrap over {count:,} {problem.blocks} of the test part, "
-        f"each with its mean over {len(seeds)} training seeds"
+        f"each with its mean over {plural(len(seeds), 'training seed')}"
     )
     task = kept[RECURRENT][0].fitted.task
     encodings = [task.encode(part) for part in (problem.parts.train, problem.parts.valid, test)]

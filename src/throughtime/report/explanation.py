@@ -245,17 +245,13 @@ def _chain(update: Update, name: str, step: int | None) -> dict[str, Any]:
     """One chain by name and by number, with its product and the finite difference beside it."""
     factors = update.chain(name, step)
     shared = update.network.tied and step is not None
-    if step is None:
-        product = update.gradients[name]
-    else:
-        product = np.tensordot(update.state_gradients[step - 1], update.factors.weights[step - 1][name], axes=1)
     kept = factors if len(factors) <= FACTORS else [*factors[:4], None, *factors[-3:]]
     return {
         "name": name,
         "step": step if shared else None,
         "factors": kept,
         "skipped": len(factors) - len(kept) + 1,
-        "product": product,
+        "product": update.contribution(name, step),
         **({} if shared else _whole(update, name)),
     }
 

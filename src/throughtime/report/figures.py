@@ -9,6 +9,7 @@ from itertools import cycle
 from typing import Any
 
 from throughtime.report.formats import number
+from throughtime.report.timeline import time_ticks
 
 WIDTH, HEIGHT = 360, 200
 """Of a figure: what a phone shows at full size, so that letters are as large there as in the text."""
@@ -18,6 +19,9 @@ POINTS = 240
 
 LETTER = 5.8
 """The width of a letter at the size of the labels."""
+
+RATES = 8
+"""The fewest evaluations whose rates are drawn: what happens between fewer is not what a line through them shows."""
 
 Numbers = Sequence[float | None]
 
@@ -109,6 +113,11 @@ class Figure:
     """Places and text of each."""
     dots: list[tuple[float, float]] = field(default_factory=list)
 
+    @staticmethod
+    def alone(path: str) -> str:
+        """Of a line the points without neighbours, which a line cannot show: a path, too."""
+        return "".join(f"M{piece}" for piece in path.split("M")[1:] if "L" not in piece)
+
 
 def figure(
     title: str,
@@ -191,6 +200,7 @@ def curves(
         best: the update whose weights were kept.
     """
     updates = [float(line["update"]) for line in evaluations]
+    rates = [line.get("rate") if line["update"] else None for line in evaluations]  # before the first there is none
     scores = [line.get("valid") or {} for line in evaluations]
     verticals = [Mark(float(note["update"]), None, note["note"], str(i)) for i, note in enumerate(notes, 1)]
     kept = max((i for i, update in enumerate(updates) if update == best), default=None)
@@ -214,16 +224,13 @@ def curves(
     ]
     if metric not in ("", "loss"):
         drawings.append(drawn(label, [Curve("validation", updates, [score.get(metric) for score in scores], "model")]))
-    drawings.append(
-        drawn(
-            "Learning rate", [Curve("rate", updates, [line.get("rate") for line in evaluations], "plain")], log=True, mark=False
-        )
-    )
+    if len(_finite(rates)) >= RATES:
+        drawings.append(drawn("Learning rate", [Curve("rate", updates, rates, "plain")], log=True, mark=False))
     return [drawing for drawing in drawings if drawing is not None]
 
 
 def forecast(example: dict[str, Any], level: Any) -> Figure | None:
-    """One forecast: the past, what came, the median with its interval, and the seasonal-naive forecast."""
+    """One forecast: the past, what came, the median with its interval, and the best baseline."""
     past, truth = list(example.get("past") or []), list(example.get("truth") or [])
     median = list(example.get("median") or [])
     steps, times = max(len(median), len(truth)), list(example.get("times") or [])
@@ -233,18 +240,20 @@ def forecast(example: dict[str, Any], level: Any) -> Figure | None:
     last = past[-1:] if joined != ahead else []
     lower, upper = example.get("lower"), example.get("upper")
     interval = f"{number(100 * level, 3)} % interval" if isinstance(level, int | float) else "interval"
+    rival = example.get("baseline") or {"name": "seasonal-naive", "value": example.get("seasonal_naive")}
     lines = [
         Curve("past", [float(i) for i in range(len(past))], past, "past"),
-        Curve("truth", joined, [*last, *truth], "past strong"),
-        Curve("seasonal-naive", ahead, list(example.get("seasonal_naive") or []), "other dashed"),
+        Curve("truth", joined, [*last, *truth], "truth"),
+        Curve(str(rival.get("name", "baseline")), ahead, list(rival.get("value") or []), "other dashed"),
         Curve("forecast", ahead, median, "model"),
     ]
     series = str(example.get("series", "forecast"))
+    lines = [line for line in lines if line.y]
     return figure(
         series,
-        [line for line in lines if line.y],
+        lines,
         x_label="" if times else "steps",
-        alt=f"Forecast of {series}: {steps} steps ahead, median, interval, what came, and the seasonal-naive forecast.",
+        alt=f"Forecast of {series}, {steps} steps ahead: {', '.join(line.name for line in lines)}.",
         band=Band(interval, ahead, lower, upper) if lower and upper else None,
         x_ticks=_times(times[-(len(past) + steps) :], len(past) + steps) if times else None,
     )
@@ -329,16 +338,8 @@ def _inside(place: float, label: str) -> Tick:
 
 
 def _times(times: list[Any], steps: int) -> list[tuple[float, str]]:
-    """Some of the times, written as short as they can be; times may be those of the forecast alone, which are the last."""
-    texts = [str(time).replace("T", " ") for time in times]
-    for end in (":00", " 00:00", "-01"):
-        if all(text.endswith(end) for text in texts):
-            texts = [text.removesuffix(end) for text in texts]
-    first = steps - len(texts)
-    room = max(1, int((WIDTH - 60) / (LETTER * max(map(len, texts)) + 12)))
-    count = min(room, 4, len(texts))
-    chosen = [round((i + 0.5) * len(texts) / count - 0.5) for i in range(count)]
-    return [(float(first + i), texts[i]) for i in chosen]
+    """Some of the times; they may be those of the forecast alone, which are the last."""
+    return [(float(steps - len(times) + place), label) for place, label in time_ticks(times, (WIDTH - 60) / LETTER)]
 
 
 def _thinned(points: list[tuple[float, float | None]]) -> list[tuple[float, float | None]]:

@@ -25,8 +25,14 @@ ROWS = 100
 SHOWN = 12
 """The most mistakes, examples and samples of a kind."""
 
-FILES = 40
-"""The most files that are named one by one."""
+FILES = (4, 40)
+"""The most files that are named at once, and when asked for."""
+
+SERIES = 30
+"""The most series in the table of their scores."""
+
+NARROW = 24
+"""The longest line, in letters, of a generated text that is set in columns."""
 
 TOKENS = 3000
 """The most tokens of the texts coloured by surprise, all together."""
@@ -81,21 +87,24 @@ def render(records: Records) -> str:
         result=result,
         details=details,
         metric=metric,
-        verdict={True: "good", False: "poor"}.get(result.get("beats_baselines"), "open"),
+        verdict=_verdict(result),
         task=str(result.get("task") or ((config.get("settings") or {}).get("data") or {}).get("task") or ""),
         scoreboard=_scoreboard(result),
         curves=figures.curves(evaluations, records.notes, watched, label, best),
         best=best,
         **_task(details),
         settings=_settings(config),
-        toml=formats.toml(config.get("settings") or {}),
+        toml=formats.toml(_used(config)),
         files_shown=FILES,
+        series_shown=SERIES,
         shown=SHOWN,
+        samples=[dict(sample, narrow=_narrow(sample)) for sample in (details.get("samples") or [])[:SHOWN]],
     )  # fmt: skip
 
 
 @cache
 def templates() -> Environment:
+    """Where the pages' templates are; all that comes from data is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -115,6 +124,14 @@ def templates() -> Environment:
     ):
         environment.filters[function.__name__] = function
     return environment
+
+
+def _verdict(result: Mapping[str, Any]) -> str:
+    """The look of the headline: the best baseline is beaten, or not, or cannot be told from the model, or there is none."""
+    beats = result.get("beats_baselines")
+    if beats is None:
+        return "same" if result.get("comparison") else "open"
+    return "good" if beats else "poor"
 
 
 def _scoreboard(result: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -163,10 +180,11 @@ def _scoreboard(result: Mapping[str, Any]) -> dict[str, Any] | None:
 def _task(details: Mapping[str, Any]) -> dict[str, Any]:
     """What is drawn or coloured of the task's own part."""
     scatter = details.get("scatter") or {}
-    examples = [figures.forecast(example, details.get("level")) for example in (details.get("examples") or [])[:SHOWN]]
+    shown = (details.get("examples") or [])[:SHOWN]
+    examples = [figures.forecast(example, details.get("level")) for example in shown]
     plot, dots = figures.scatter(scatter.get("truth") or [], scatter.get("predicted") or [])
     classes = details.get("per_class") or details.get("per_tag") or []
-    worst = (details.get("worst") or [])[:SHOWN]
+    worst = [case for case in details.get("worst") or [] if case not in shown][:SHOWN]
     return {
         "confusion": _confusion(details.get("classes") or [], details.get("confusion") or []),
         "per_class": sorted(classes, key=lambda row: -(row.get("support") or 0))[:ROWS],
@@ -181,6 +199,12 @@ def _task(details: Mapping[str, Any]) -> dict[str, Any]:
         "surprising": _surprising(details.get("surprising") or []),
         "surprise_levels": SURPRISE,
     }
+
+
+def _narrow(sample: Mapping[str, Any]) -> bool:
+    """Whether a generated text is a list of short lines, which would leave most of the page empty."""
+    lines = str(sample.get("text") or "").split("\n")
+    return len(lines) > SHOWN and max(map(len, lines)) <= NARROW
 
 
 def _drawn(plots: Sequence[figures.Figure | None]) -> list[figures.Figure]:
@@ -223,6 +247,24 @@ def _surprising(texts: Sequence[Mapping[str, Any]]) -> list[list[tuple[str, floa
     return shown
 
 
+def _used(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings by section, without those that were left as they are and mean nothing to the task, or beside the others."""
+    sections = config.get("settings") or {}
+    described = {f.name: f for section in SECTIONS.values() for f in dataclasses.fields(section)}
+    values = {key: value for section in sections.values() for key, value in section.items()}
+
+    def used(key: str, value: Any) -> bool:
+        if value is None or value == []:
+            return False
+        if key not in described or value != described[key].default:
+            return True
+        about = described[key].metadata
+        condition, wanted = about["when"] or (None, None)
+        return values.get("task") in (*about["tasks"], None) and (condition is None or values.get(condition) == wanted)
+
+    return {section: {key: value for key, value in held.items() if used(key, value)} for section, held in sections.items()}
+
+
 def _settings(config: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """The settings in use by section, each with its default and its meaning.
 
@@ -232,11 +274,9 @@ def _settings(config: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     helps = {f.name: f.metadata.get("help", "") for section in SECTIONS.values() for f in dataclasses.fields(section)}
     given = {flag.replace("-", "_") for flag in re.findall(r"(?<!\S)--([a-z][a-z-]*)", str(config.get("command") or ""))}
     sections = {}
-    for section, values in (config.get("settings") or {}).items():
+    for section, values in _used(config).items():
         rows = []
         for key, value in values.items():
-            if value is None or value == []:
-                continue
             default = defaults.get(section, {}).get(key)
             decided = default is None or default == "auto"
             rows.append({

@@ -109,7 +109,7 @@ def cannot_read(path: Path, error: OSError) -> RunError:
 def cannot_write(path: Path, error: OSError) -> RunError:
     """The error for a file that could not be written."""
     mend = "free some space or " if error.errno in _NO_SPACE else ""
-    return RunError(f"{path} cannot be written: {error.strerror}; {mend}name another folder with --out")
+    return RunError(f"{path} cannot be written: {error.strerror}; {mend}name another place")
 
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -47,8 +47,10 @@ from throughtime.transforms.calendar import cycles_seen
 _SCORED_WINDOWS = 256
 _EPOCH_WINDOWS = 8192
 _EXAMPLES = 4
+_SERIES = 1000
 _FITTED_WINDOWS = 20_000
 _CALIBRATED_WINDOWS = 100
+_LARGEST = 1e150
 _DAY = {"s": 86400, "min": 1440, "h": 24}
 
 
@@ -117,10 +119,13 @@ class Forecast(Task):
     widen: NDArray[np.float64]
     seen: Ends
     """Where what the fit saw of each series ends: the training part, and once it is finished, the validation part."""
+    _best_baseline: tuple[str, NDArray[np.float64], NDArray[np.float64]] | None = None
+    """Its name, what came and what it forecast in the part that baselines were scored on last, each ``[N, H]``."""
 
     def prepare(self, train: PanelPart) -> None:
         """Decide window and horizon, and fit scales and the linear part."""
         panel = train.panel
+        _check_size(panel)
         self.frequency = panel.frequency
         self.decide(season=panel.frequency.season)
         season = self.settings.forecast.season
@@ -230,9 +235,10 @@ class Forecast(Task):
         """Any windows of series of which some may be new.
 
         Raises:
-            DataError: series of another frequency or with other covariates than those of the fit.
+            DataError: series of another frequency or with other covariates than those of the fit, or with too large numbers.
         """
         panel = self._like_training(panel)
+        _check_size(panel)
         number = {name: index for index, name in enumerate(self.ids)}
         known = []
         for series in panel.series:
@@ -441,14 +447,21 @@ class Forecast(Task):
         """Persistence, seasonal-naive, drift, and ridge on the window."""
         learn, score = _thinned(self.encode(train), _FITTED_WINDOWS), self.encode(test)
         truth, errors = score.windows.truth(score.origins), self._season_errors(score)
+        forecasts: dict[str, NDArray[np.float64]] = {}
 
         def measure(method: Any) -> tuple[dict[str, float], NDArray[np.float64]]:
-            said = self._said_by(method, learn, score)
+            said = forecasts[method.name] = self._said_by(method, learn, score)
             return forecasting(truth, said, errors).scores(), self._pieces(score, abs(truth - said))
 
         season = self.settings.forecast.season
         assert season
-        return [scored(method, partial(measure, method)) for method in forecast.suited(season)]
+        found = [scored(method, partial(measure, method)) for method in forecast.suited(season)]
+        usable = [baseline for baseline in found if baseline.scores]
+        if usable:
+            by = self.judged_by(usable[0].scores).name
+            best = min(usable, key=lambda baseline: baseline.scores[by]).name
+            self._best_baseline = best, truth, forecasts[best]
+        return found
 
     def _said_by(self, method: Any, learn: EncodedPanel, asked: EncodedPanel) -> NDArray[np.float64]:
         """What a baseline forecasts, fitted on some windows and asked for others, in the units of the data ``[N, H]``."""
@@ -463,17 +476,23 @@ class Forecast(Task):
         return self.in_units(said, cut.scale, cut.center)
 
     def details(self, network: torch.nn.Module, part: PanelPart, encoded: EncodedPanel) -> dict[str, Any]:
-        """Errors by step, and some forecasts beside what came."""
+        """Errors by step and by series, and some forecasts beside what came and the best baseline's, if those were scored."""
         found = self.forecasts(network, encoded)
         errors = abs(found.truth - found.value)
         season = self.settings.forecast.season or 1
         naive = [forecast.Persistence(), *([forecast.SeasonalNaive(season)] if season > 1 else [])]
         said = {method.name: self._said_by(method, encoded, encoded) for method in naive}
+        best = None
+        if self._best_baseline:
+            name, truth, value = self._best_baseline
+            if np.array_equal(truth, found.truth, equal_nan=True):
+                best = said[name] = value
         per_step = {
             "model": _mean_known(errors, axis=0),
             **{name: _mean_known(abs(found.truth - value), axis=0) for name, value in said.items()},
         }
         unit = self._season_errors(encoded)
+        scales = np.where(unit > 0, unit, np.nan)
         mean = np.nan_to_num(_mean_known(errors, axis=1) / np.where(unit > 0, unit, 1.0))
         spread = np.linspace(0, len(mean) - 1, min(len(mean), _EXAMPLES)).round().astype(np.int64)
         worst = np.argsort(-mean, kind="stable")[:_EXAMPLES]
@@ -492,11 +511,25 @@ class Forecast(Task):
                 "lower": _plain(found.lower[row]),
                 "upper": _plain(found.upper[row]),
                 **({"seasonal_naive": _plain(said["seasonal-naive"][row])} if "seasonal-naive" in said else {}),
+                **({"baseline": {"name": name, "value": _plain(best[row])}} if best is not None else {}),
             }
+
+        def by_series(number: int) -> dict[str, Any]:
+            rows = found.origins[:, 0] == number
+
+            def mean_of(values: NDArray[np.float64]) -> float | None:
+                return _plain(np.atleast_1d(_mean_known(values[rows].ravel(), axis=0)))[0]
+
+            line = {"name": encoded.windows.panel.series[number].id, "windows": int(rows.sum()), "mae": mean_of(errors)}
+            line["mase"] = mean_of(errors / scales[:, None])
+            if best is not None:
+                line |= {"baseline": name, "baseline_mase": mean_of(abs(found.truth - best) / scales[:, None])}
+            return line
 
         inside = (found.truth >= found.lower) & (found.truth <= found.upper)
         return {
             "per_step_mae": {name: _plain(values) for name, values in per_step.items()},
+            "per_series": [by_series(int(number)) for number in np.unique(found.origins[:, 0])[:_SERIES]],
             "examples": [example(int(row)) for row in spread],
             "worst": [example(int(row)) for row in worst],
             **({"coverage": float(inside[~np.isnan(found.truth)].mean())} if self._unseen(encoded) else {}),
@@ -508,6 +541,16 @@ class Forecast(Task):
         layout = self.layout
         on_top = "on top of a linear forecast from the window"
         return f"{layers_of(self.settings.model)}, {on_top}, {layout.window} steps to {layout.horizon} steps"
+
+
+def _check_size(panel: Panel) -> None:
+    """Raise where numbers are so large that their squares are none."""
+    for series in panel.series:
+        if (np.abs(series.values) > _LARGEST).any():
+            raise DataError(
+                f"series {series.id!r} has the number {np.nanmax(np.abs(series.values)):g}; beyond {_LARGEST:g} there is no "
+                "computing: correct it, or divide all numbers by a power of ten"
+            )
 
 
 def _thinned(encoded: EncodedPanel, most: int) -> EncodedPanel:

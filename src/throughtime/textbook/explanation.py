@@ -91,6 +91,17 @@ class Update:
             Factor(f"d{self.state(step)}/d{weight}", found.weights[step - 1][weight]),
         ]
 
+    def contribution(self, weight: str, step: int | None = None) -> Array:
+        """The product of a chain: ``dL/dw``, or what one of its uses adds to it.
+
+        Args:
+            weight: its name.
+            step: which use of it, from 1; ``None`` for all.
+        """
+        if step is None:
+            return self.gradients[weight]
+        return np.asarray(np.tensordot(self.state_gradients[step - 1], self.factors.weights[step - 1][weight], axes=1))
+
     def state(self, t: int) -> str:
         """What the state of step t is called: ``O_t``, of an LSTM ``(O_t,c_t)``."""
         return f"(O_{t},c_{t})" if self.network.cell.has_cell_state else f"O_{t}"
@@ -184,16 +195,21 @@ class Explanation:
     @property
     def verdict(self) -> str:
         """What became of the loss, in a sentence."""
-        first, last, count = self.updates[0].loss, self.loss, len(self.updates)
+        losses, count = self.losses, len(self.updates)
+        first, last, highest = losses[0], losses[-1], max(losses)
         after = f"{count} update{'s' if count > 1 else ''}"
         if not self.updates[-1].finite or not np.isfinite(last):
-            return f"diverged: after {after} the numbers are none any more; alpha {self.alpha:g} is too large"
-        if last > first:
-            return f"the loss rose from {first:.4g} to {last:.4g} in {after}: alpha {self.alpha:g} is too large"
-        if last == first:
-            return f"the loss stayed at {first:.4g} in {after}: every gradient is 0"
+            return f"diverged: after {after} the numbers are no longer numbers (inf or nan); alpha {self.alpha:g} is too large"
         dead = all((gradient == 0).all() for gradient in self.updates[-1].gradients.values())
-        return f"the loss fell from {first:.4g} to {last:.4g} in {after}{'; every gradient is 0 by now' if dead else ''}"
+        if highest > 1.5 * first:
+            end = "" if last == highest else f" and came to {last:.4g}"
+            stuck = ", where every gradient is 0" if dead else ""
+            return f"the loss rose from {first:.4g} to {highest:.4g}{end} in {after}{stuck}: alpha {self.alpha:g} is too large"
+        if dead:
+            return f"the loss came from {first:.4g} to {last:.4g} in {after}; every gradient is 0 now: nothing moves any more"
+        if last == first:
+            return f"the loss stayed at {first:.4g} in {after}: the gradients are too small to move it"
+        return f"the loss {'rose' if last > first else 'fell'} from {first:.4g} to {last:.4g} in {after}"
 
     def as_json(self) -> dict[str, Any]:
         """Everything, under the page's names; numbers as nested lists where there is more than one, ``None`` where one is none.

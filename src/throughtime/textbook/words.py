@@ -15,7 +15,8 @@ RULE = {
         "its letters, divided by those of the longest word)"
     ),
 }
-"""The rule, by how many numbers a word is to have."""
+"""The rule, by how many numbers a word is to have. Words are what stands between blanks, as they stand there: ``film,`` and
+``Film`` are words of their own, and capitals come first in the alphabet."""
 
 
 def vectors(words: Sequence[str], width: int) -> Array:

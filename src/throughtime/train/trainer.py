@@ -296,7 +296,7 @@ class Trainer:
             self._note_time(self.run)
         self.progress.evaluated(record)
         if not healthy:
-            self._note(f"update {place.update}: the validation loss is not a number")
+            self._note(f"update {place.update}: the validation loss is not a number; these weights are not kept")
         if self.settings.schedule == "plateau" and place.waited and place.waited % PLATEAU_PATIENCE == 0:
             place.rate_factor *= PLATEAU_FACTOR
         if place.update >= self._last:
