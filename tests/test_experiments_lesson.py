@@ -10,7 +10,7 @@ import torch
 
 import throughtime as tt
 from throughtime.errors import SettingsError
-from throughtime.experiments.lesson import EXCHANGED, LABEL, SENTENCE, lesson, playground
+from throughtime.experiments.lesson import EXCHANGED, LABEL, SENTENCE, lesson, playground, scaled
 
 from lesson_cases import small_lesson
 
@@ -57,6 +57,15 @@ def test_the_playground_has_every_setting_once_from_the_same_weights() -> None:
         drawn = [case.updates[0].parameters for case in cases if case.network.tied == tied]
         assert all(one == drawn[0] for one in drawn)
     assert cases[0].losses[0] == tt.explain(SENTENCE, LABEL, seed=5).losses[0]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_scaling_by_one_is_the_sentence_itself(tied: bool) -> None:
+    found = scaled(5, tied=tied)
+    at = found.scales.index(1.0)
+    states = next(case for case in playground(5) if case.network.tied == tied).updates[0].state_gradients
+    assert found.left[at] == pytest.approx(abs(float(states[0][0] / states[-1][0])), rel=1e-12)
+    assert (found.scales[0], round(found.scales[-1], 2)) == (0.1, 31.62)
 
 
 def test_the_record_is_json_without_numbers_that_are_none() -> None:

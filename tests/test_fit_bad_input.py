@@ -419,7 +419,7 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     source = put(tmp_path, "reviews.csv", REVIEWS)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        RunError, match=r"run.*cannot be written: No space left on device; free some space or .*--out"
+        RunError, match=r"run.*cannot be written: No space left on device; free some space or name another place"
     ) as caught:
         fit_to(source, tmp_path / "run")
     assert "\n" not in str(caught.value)

@@ -89,7 +89,7 @@ def test_times_are_round_and_fit() -> None:
     weeks = [str(day) for day in np.datetime64("2018-01-01") + 7 * np.arange(30)]  # Mondays
     assert [label for _, label in time_ticks(weeks, 50)] == ["2018-01", "2018-04", "2018-07"]
     quarters = [f"{year}Q{quarter}" for year in (2002, 2003, 2004, 2005) for quarter in (1, 2, 3, 4)][3:15]
-    assert time_ticks(quarters, 51) == [(1, "2003"), (5, "2004"), (9, "2005")]
+    assert time_ticks(quarters, 51) == [(1, "2003Q1"), (5, "2004Q1"), (9, "2005Q1")]
     for letters in (20, 50, 100):
         for step in (1, 60, 900, 3600, 86_400, 7 * 86_400, 31 * 86_400):
             times = [str(time) for time in np.datetime64("1999-12-30T21:10:00", "s") + np.arange(60) * step]

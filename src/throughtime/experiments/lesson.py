@@ -18,6 +18,8 @@ from throughtime.data.records import Sequences
 from throughtime.experiments import learning, optimizers, order, reach
 from throughtime.experiments.statements import Statement, statements
 from throughtime.textbook import Explanation, explain
+from throughtime.textbook.chain import factors, gradients
+from throughtime.textbook.network import forward
 from throughtime.textbook.updates import NONLINEARITIES
 
 SENTENCE = ("simply", "good", "not", "bad")
@@ -30,8 +32,28 @@ UPDATES = 100
 STEPS = 30
 """T of the task that networks learn: so long that some reach back to its beginning, and some do not."""
 
+COST_WIDTH, COST_HIDDEN = 32, 32
+"""Numbers for a word, and units of the hidden layer, of the networks whose cost is measured."""
+POSITIONS = tuple(round(-1 + 0.05 * place, 2) for place in range(51))
+"""Of the page's slider: powers of ten that the recurrent weights are multiplied by."""
+
 Progress = Callable[[str, float], None]
 """Called with a short sentence as each part begins, and the fraction done."""
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """How much of the gradient comes back through the sentence's network, its recurrent weights multiplied by a number.
+
+    Attributes:
+        tied: whether all steps share their weights.
+        scales: what the weights were multiplied by.
+        left: |dL/dO_1| over |dL/dO_T| with each.
+    """
+
+    tied: bool
+    scales: list[float]
+    left: list[float]
 
 
 @dataclass(frozen=True)
@@ -43,11 +65,13 @@ class Lesson:
         sentence: through the page's own network: sigmoid, a set of weights for each step, SGD.
         adagrad: the same sentence and weights, updated by Adagrad.
         cases: the sentence and the exchanged one in every setting that can be chosen: what a script must compute too.
+        scaled: what comes back of the gradient when the recurrent weights are scaled; without and with shared ones.
         only_order: networks compared where only order decides.
         packages: the same on sentences of Python's documentation.
         characters: the same on what comes next in a source text.
         two_sentences: of the same words, through the networks trained where only order decides.
         cost: of the networks against the number of words.
+        cost_sizes: of those networks: numbers for a word, and hidden units.
         steps: T of the task that networks learned.
         starts: how far back the gradient reaches in fresh networks.
         learned: the same while they learn.
@@ -63,11 +87,13 @@ class Lesson:
     sentence: Explanation
     adagrad: Explanation
     cases: tuple[Explanation, ...]
+    scaled: tuple[Scaled, Scaled]
     only_order: order.Comparison
     packages: order.Comparison
     characters: order.Comparison
     two_sentences: order.TwoSentences
     cost: order.Cost
+    cost_sizes: tuple[int, int]
     steps: int
     starts: list[reach.Reach]
     learned: list[learning.Learning]
@@ -116,7 +142,7 @@ def lesson(seed: int = 0, progress: Progress = lambda part, done: None) -> Lesso
     timer.begin("networks on what comes next in a text", 0.33)
     characters = order.compare(order.next_character(), (seed,), timer.within(0.33, 0.45))
     timer.begin("cost against the number of words", 0.46)
-    cost = order.cost_against_length()
+    cost = order.cost_against_length(width=COST_WIDTH, hidden=COST_HIDDEN)
     timer.begin("how far the gradient reaches at the start", 0.465)
     starts = reach.at_initialisation(seed)
     timer.begin("how far the gradient reaches while learning", 0.47)
@@ -130,11 +156,13 @@ def lesson(seed: int = 0, progress: Progress = lambda part, done: None) -> Lesso
         sentence=sentence,
         adagrad=adagrad,
         cases=cases,
+        scaled=(scaled(seed, tied=False), scaled(seed, tied=True)),
         only_order=only_order,
         packages=packages,
         characters=characters,
         two_sentences=said,
         cost=cost,
+        cost_sizes=(COST_WIDTH, COST_HIDDEN),
         steps=STEPS,
         starts=starts,
         learned=learned,
@@ -158,6 +186,30 @@ def playground(seed: int = 0) -> tuple[Explanation, ...]:
     """
     settings = product((SENTENCE, EXCHANGED), (False, True), NONLINEARITIES)
     return tuple(explain(words, LABEL, nonlinearity=f, tied=tied, updates=1, seed=seed) for words, tied, f in settings)
+
+
+def scaled(seed: int = 0, *, tied: bool) -> Scaled:
+    """Scale the recurrent weights of the sentence's sigmoid network, as the page's slider does, and follow the gradient back.
+
+    Args:
+        seed: of the weights.
+        tied: share the weights of all steps.
+
+    Example:
+        >>> found = scaled(tied=False)
+        >>> len(found.scales), found.scales[20], found.left[20] < 0.001
+        (51, 1.0, True)
+    """
+    first = explain(SENTENCE, LABEL, tied=tied, updates=1, seed=seed)
+    network, weights = first.network, first.updates[0].parameters
+    recurrent = {network.recurrent_weight(t) for t in range(2, network.steps + 1)}
+    scales, left = [10.0**power for power in POSITIONS], []
+    for scale in scales:
+        parameters = {name: scale * value if name in recurrent else value for name, value in weights.items()}
+        steps, y_hat, _ = forward(network, first.x, parameters)
+        _, states = gradients(network, factors(network, first.x, parameters, steps, y_hat - first.y))
+        left.append(abs(float(states[0][0]) / float(states[-1][0])) if states[-1][0] else 0.0)
+    return Scaled(tied, scales, left)
 
 
 class _Timer:

@@ -116,7 +116,7 @@ def statements(starts: list[Reach], learned: list[Learning], clipped: tuple[Lear
                 "accuracy after the last update, without clipping": free,
                 "accuracy after the last update, with clipping": held,
             },
-            "Large recurrent weights make its gradient grow too, though less than a ReLU's; training then wants clipping.",
+            "With large recurrent weights its gradient can grow with every step back too.",
         ),
     ]
 

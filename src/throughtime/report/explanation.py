@@ -26,7 +26,7 @@ ROWS = 36
 
 EQUATIONS = {
     "rnn": ("O_t = f(sum_t)",),
-    "lstm": ("i, f, o = sigmoid(sum)", "g = tanh(sum)", "c_t = f c_{t-1} + i g", "O_t = o tanh(c_t)"),
+    "lstm": ("i, f, o = sigmoid(sum)", "g = tanh(sum)", "c_t = f . c_{t-1} + i . g", "O_t = o . tanh(c_t)"),
     "gru": (
         "r, z = sigmoid(x_t w_t + b_t + O_{t-1} w^{t-1})",
         "n = tanh(x_t w_t + b_t + r O_{t-1} w^{t-1})",
@@ -272,8 +272,8 @@ def _agreement(update: Update) -> dict[str, Any]:
 
 
 def _places(update: Update) -> list[dict[str, Any] | None]:
-    """A row of the update's table for each weight that is shown."""
-    shown = [*ends(list(update.parameters), ROWS)]
+    """For each weight that is shown its rows in the update's table: of a cell with gates one for each gate."""
+    network = update.network
     maps = {
         "old": update.parameters,
         "sum": update.sums,
@@ -281,7 +281,18 @@ def _places(update: Update) -> list[dict[str, Any] | None]:
         "gradient": update.gradients,
         "new": update.new,
     }
-    return [None if name is None else {"name": name, **{key: of[name] for key, of in maps.items()}} for name in shown]
+    places: list[dict[str, Any] | None] = []
+    for name in ends(list(update.parameters), ROWS):
+        if name is None:
+            places.append(None)
+            continue
+        gates = () if name == network.output_weight else network.cell.gates
+        columns = {gate: slice(i * network.hidden, (i + 1) * network.hidden) for i, gate in enumerate(gates)} or {
+            "": slice(None)
+        }
+        rows = [{"gate": gate, **{key: of[name][..., at] for key, of in maps.items()}} for gate, at in columns.items()]
+        places.append({"name": name, "rows": rows})
+    return places
 
 
 def _rounds(found: Explanation) -> list[dict[str, Any] | None]:

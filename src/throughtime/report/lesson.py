@@ -6,15 +6,16 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from throughtime.report import explanation
+from throughtime.report import explanation, told
 from throughtime.report.figures import Curve, Figure, Mark, Numbers, figure
 from throughtime.report.notation import short_number
 from throughtime.report.unrolled import BOX, COLUMN, LEFT
@@ -32,7 +33,7 @@ DRAWN = ("sigmoid", "tanh", "ReLU, large", "ReLU, identity", "LSTM", "LSTM, forg
 """The networks whose gradient is drawn; the table has all."""
 NAMES = {
     "order-blind network": "order-blind ANN",
-    "flattened network": "ANN, an input per word",
+    "flattened network": "ANN with an input per word",
     "recurrent, shuffled": "recurrent, words shuffled",
 }
 """What the compared networks are called on the page, where it is another name than in the record."""
@@ -40,7 +41,7 @@ WINDOW = 25
 """Updates that a loss is averaged over where single ones would only show noise."""
 WIDE = 30
 """Width of a bar."""
-POWERS = (-8, 4)
+POWERS = (-8, 8)
 """The bars' least and largest power of ten."""
 
 
@@ -79,6 +80,9 @@ def render_lesson(lesson: Lesson) -> str:
         comparisons=_comparisons(lesson),
         reached=_reached(lesson),
         learned=_learned(lesson),
+        judged=_judged(lesson),
+        told=told,
+        gates={"LSTM": explanation.EQUATIONS["lstm"], "GRU": explanation.EQUATIONS["gru"]},
         clipped=_clipped(lesson),
         adagrad=_adagrad(lesson),
         rates=_rates(lesson),
@@ -142,7 +146,7 @@ def _bars(lesson: Lesson) -> Bars:
 
 
 def _power(power: int) -> str:
-    return short_number(10.0**power, 1).removeprefix("1·") if power < 0 else f"{10**power:,}"
+    return f"10{_raised(power)}" if power else "1"
 
 
 def _playground(lesson: Lesson) -> dict[str, Any]:
@@ -184,8 +188,13 @@ def _costs(lesson: Lesson) -> list[Figure]:
 
 def _comparisons(lesson: Lesson) -> list[dict[str, Any]]:
     """The three problems: of each network its difference to the recurrent one, and what order is worth to that."""
+    actors = " or ".join(f"“{name.split()[0]}”" for name in lesson.two_sentences.classes)
     kinds = (
-        ("Only order decides", lesson.only_order, "Which of two words comes first? Every sentence has its mirror."),
+        (
+            "Only order decides",
+            lesson.only_order,
+            f"Which of two words comes first, {actors}? The other words do not count. Every sentence has its mirror.",
+        ),
         (
             "Real text: which package?",
             lesson.packages,
@@ -197,9 +206,17 @@ def _comparisons(lesson: Lesson) -> list[dict[str, Any]]:
     for title, compared, question in kinds:
         gaps = {difference.other: difference for difference in compared.differences}
         rows = [(contender, gaps.get(contender.name)) for contender in compared.contenders]
-        control = next((gap for name, gap in gaps.items() if "shuffled" in name), None)
         unit = "accuracy" if compared.higher_is_better else "nats per character, lower is better"
-        shown.append({"title": title, "question": question, "unit": unit, "rows": rows, "control": control, "of": compared})
+        shown.append(
+            {
+                "title": title,
+                "question": question,
+                "unit": unit,
+                "rows": rows,
+                "of": compared,
+                "notes": told.order(compared, NAMES),
+            }
+        )
     return shown
 
 
@@ -224,6 +241,19 @@ def _learned(lesson: Lesson) -> list[Figure]:
     return _known([accuracy, horizon])
 
 
+def _judged(lesson: Lesson) -> list[dict[str, Any]]:
+    """The statements with their verdicts: where only some of the networks agree, a statement holds not always."""
+    judged = []
+    for statement in lesson.statements:
+        gains = [
+            value for name, value in statement.measured.items() if value is not None and name.startswith("log gain of a step,")
+        ]
+        mixed = len(gains) == len(statement.measured) and min(gains, default=0.0) < 0 < max(gains, default=0.0)
+        verdict = "Holds here" if statement.holds else "Not always" if mixed else "Does not hold here"
+        judged.append({"of": statement, "verdict": verdict, "correction": "" if statement.holds else statement.correction})
+    return judged
+
+
 def _clipped(lesson: Lesson) -> list[Figure]:
     runs = lesson.clipped
     names = ["without clipping", "with clipping"]
@@ -239,13 +269,15 @@ def _clipped(lesson: Lesson) -> list[Figure]:
 
 
 def _adagrad(lesson: Lesson) -> dict[str, Any]:
-    """One weight of the sentence's network under Adagrad: the values, and the graph."""
-    found, name = lesson.adagrad, lesson.sentence.network.input_weight(lesson.sentence.network.steps)
+    """Two weights of the sentence's network under Adagrad: the values of one, and the graph of both."""
+    found, network = lesson.adagrad, lesson.sentence.network
+    name, out = network.input_weight(network.steps), network.output_weight
     updates = list(range(1, len(found.updates) + 1))
     sums = [float(update.sums[name].ravel()[0]) for update in found.updates]
-    rates = [float(update.rates[name].ravel()[0]) for update in found.updates]
+    rates, others = ([float(update.rates[weight].ravel()[0]) for update in found.updates] for weight in (name, out))
     gradients = [float(update.gradients[name].ravel()[0]) for update in found.updates]
-    in_effect = [("SGD: alpha, constant", [lesson.sentence.alpha] * len(updates)), ("Adagrad: alpha_t^1", rates)]
+    in_effect = [("SGD: α of all", [lesson.sentence.alpha] * len(updates))]
+    in_effect += [(f"Adagrad: αₜ¹ of {told.plain(weight)}", of) for weight, of in ((name, rates), (out, others))]
     table = [row for row in zip(updates, gradients, sums, rates, strict=True) if row[0] in (1, 2, 3, 10, len(updates))]
     losses = [("SGD", lesson.sentence.losses), ("Adagrad", found.losses)]
     return {
@@ -253,8 +285,8 @@ def _adagrad(lesson: Lesson) -> dict[str, Any]:
         "table": table,
         "figures": _known(
             [
-                _lines("alpha_t of one weight", updates, [("Adagrad", sums)], "updates"),
-                _lines("The important graph: the rate in effect", updates, in_effect, "updates"),
+                _lines(f"αₜ of {told.plain(name)}", updates, [("Adagrad", sums)], "updates"),
+                _lines("The important graph: the rate in effect", updates, in_effect, "updates", log=True),
                 _lines("Loss of the sentence", range(len(found.losses)), losses, "updates"),
             ]
         ),
@@ -268,14 +300,14 @@ def _rates(lesson: Lesson) -> list[Figure]:
     adagrad, sgd = runs["Adagrad"], runs["SGD"]
     words = (("frequent", adagrad.frequent), ("rare", adagrad.rare))
     sums: list[tuple[str, Numbers]] = [(f"{kind}: {of.word}", of.alpha_t) for kind, of in words]
-    rates: list[tuple[str, Numbers]] = [("SGD: alpha", [sgd.alpha] * len(updates))]
+    rates: list[tuple[str, Numbers]] = [("SGD: α", [sgd.alpha] * len(updates))]
     rates += [(f"{kind}: {of.word}", of.rate) for kind, of in words]
     others: list[tuple[str, Numbers]] = [(name, run.frequent.rate) for name, run in runs.items()]
     losses: list[tuple[str, Numbers]] = [(name, run.losses) for name, run in runs.items()]
     return _known(
         [
-            _lines("Adagrad's alpha_t", updates, sums, "updates", log=True),
-            _lines("Adagrad's alpha_t^1", updates, rates, "updates", log=True),
+            _lines("Adagrad's αₜ", updates, sums, "updates", log=True),
+            _lines("Adagrad's αₜ¹", updates, rates, "updates", log=True),
             _lines(f"The rate for “{adagrad.frequent.word}”", updates, others, "updates", log=True),
             _lines("Loss, nats per word", *_smooth(updates, losses), "updates"),
         ]
@@ -315,7 +347,7 @@ def _lines(
         known = [value for value in values if value is not None]
         if known:
             ends.append(f"{name} from {short_number(known[0], 3)} to {short_number(known[-1], 3)}")
-    return figure(
+    drawn = figure(
         title,
         [Curve(name, x, values, look) for (name, values), look in zip(lines, cycle(LOOKS), strict=False)],
         x_label=x_label,
@@ -324,6 +356,17 @@ def _lines(
         log=log or x_names is not None,
         marks=marks,
     )
+    if drawn is None:
+        return None
+    ticks = [
+        replace(tick, label=re.sub(r"^1e([+-]\d+)$", lambda found: f"10{_raised(int(found[1]))}", tick.label))
+        for tick in drawn.y_ticks
+    ]
+    return replace(drawn, y_ticks=ticks)
+
+
+def _raised(power: int) -> str:
+    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _smooth(x: Sequence[float], lines: Sequence[tuple[str, Numbers]]) -> tuple[list[float], list[tuple[str, Numbers]]]:

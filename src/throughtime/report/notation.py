@@ -40,12 +40,20 @@ def formula(text: str, *values: Any) -> Markup:
         Markup('<math><mfrac><mrow><mi>d</mi><mi>L</mi></mrow><mrow><mi>d</mi><mi class="hat">ŷ</mi></mrow></mfrac></math>')
         >>> formula("# . #", 2, -3)
         Markup('<math><mn>2</mn><mo>·</mo><mo>(</mo><mn>−3</mn><mo>)</mo></math>')
+        >>> formula("(y)^2")
+        Markup('<math><msup><mrow><mo>(</mo><mi>y</mi><mo>)</mo></mrow><mn>2</mn></msup></math>')
     """
     rest = iter(values)
-    written, operand = [], False  # after + - · a negative number needs brackets
+    written, operand = list[Markup](), False  # after + - · a negative number needs brackets
+    opened = 0
     for match in _TOKEN.finditer(text):
         found = match.group()
-        written.append(_value(next(rest), DIGITS, signed=operand) if found == "#" else _token(match))
+        opened = len(written) if found.startswith("(") else opened
+        if match.lastgroup == "power":  # of the whole bracket, which ends here
+            bracket = Markup("").join([*written[opened:], Markup("<mo>)</mo>")])
+            written[opened:] = [Markup("<msup><mrow>{}</mrow><mn>{}</mn></msup>").format(bracket, found[-1])]
+        else:
+            written.append(_value(next(rest), DIGITS, signed=operand) if found == "#" else _token(match))
         operand = found in ("+", "-", ".")
     return _math(written)
 
@@ -106,8 +114,6 @@ def _token(match: re.Match[str]) -> Markup:
         return Markup("<mfrac><mrow>{}</mrow><mrow>{}</mrow></mfrac>").format(_slope(above), _slope(below))
     if kind == "root":
         return Markup("<msqrt>{}</msqrt>").format(_thing(match.group("root")))
-    if kind == "power":
-        return Markup("<msup><mo>)</mo><mn>{}</mn></msup>").format(text[-1])
     if kind == "negative":  # no room after this minus: nothing stands before it
         return Markup('<mo>(</mo><mo form="prefix">−</mo>')
     if kind == "number":

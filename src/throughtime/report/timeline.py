@@ -86,7 +86,7 @@ def _candidates(texts: Sequence[str]) -> Iterator[Ticks]:
         whole = moments.astype(f"M8[{unit}]")
         if coarser.get(unit) and (moments.astype(f"M8[{coarser[unit]}]") == moments).all():
             continue  # the times are not as fine as this
-        labels = _labels(whole, unit, bool(months))
+        labels = texts if months else _labels(whole, unit)
         for step in steps:
             yield _ticks(_counted(moments, unit) // step, int(_counted(before, unit)[0]) // step, labels)
 
@@ -97,10 +97,8 @@ def _counted(moments: NDArray[np.datetime64], unit: str) -> NDArray[np.int64]:
     return counted + {"Y": 1970, "D": _MONDAY}.get(unit, 0)
 
 
-def _labels(whole: NDArray[np.datetime64], unit: str, quarters: bool) -> list[str]:
+def _labels(whole: NDArray[np.datetime64], unit: str) -> list[str]:
     texts = [str(moment).replace("T", " ") for moment in whole]
-    if unit == "M" and quarters:
-        return [f"{text[:4]}Q{(int(text[5:]) + 2) // 3}" for text in texts]
     # The year is the same all along, and its place is needed.
     return [f"{text[5:]}:00" if unit == "h" else text[5:] for text in texts] if unit in "smh" else texts
 

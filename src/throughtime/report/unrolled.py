@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, TypeVar
+from unicodedata import east_asian_width
 
 import numpy as np
 
@@ -18,8 +20,10 @@ ENDS = (3, 5)
 
 COLUMN, BOX = 112, 62
 """Width of a step, and of its box."""
-LEFT = 4.0
-"""Where the first box begins."""
+LEFT = 26.0
+"""Where the first box begins: a long word is wider than it."""
+LETTERS = 15
+"""The most of a word, in narrow letters."""
 _LINE = 13
 
 T = TypeVar("T")
@@ -91,7 +95,7 @@ def unrolled(found: Explanation) -> Drawing:
     top = 24 + _LINE * (hidden + 1)
     middle, bottom = top + tall / 2, top + tall + 66
     drawing = Drawing(
-        width=COLUMN * (len(steps) + 2) - (COLUMN - BOX) + 8,
+        width=int(2 * LEFT) + COLUMN * (len(steps) + 1) + BOX,
         height=int(bottom + tall + 30),
         alt=(
             f"The network unrolled: {network.steps} words, each with its number x_t, go up into the outputs O_t; each output "
@@ -148,4 +152,6 @@ def unrolled(found: Explanation) -> Drawing:
 
 
 def _word(text: str) -> str:
-    return text if len(text) <= 15 else text[:14] + "…"
+    """As much of a word as fits under a box; letters of the far east are twice as wide."""
+    wide = [*accumulate(2 if east_asian_width(letter) in "WF" else 1 for letter in text)]
+    return text if not wide or wide[-1] <= LETTERS else text[: sum(width < LETTERS for width in wide)] + "…"

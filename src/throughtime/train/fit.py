@@ -255,12 +255,13 @@ def _trained(ready: _Ready, config: dict[str, Any], progress: Progress, *, finis
     with torch.inference_mode(), outputs_checked(fitted.network):
         names = [name for name in ("valid", "test") if name in parts]
         scores: dict[str, Any] = {name: task.score(fitted.network, parts[name], encoded[name]) for name in names}
-        details = task.details(fitted.network, held_out, encoded[scored_on])
     baselines: list[BaselineScore] = []
     if task.settings.training.baselines:
         progress.say("scoring baselines on the same data")
         baselines = task.baselines(parts["train"], held_out)
         baselines += score_rivals(task, trainer, encoded["train"], held_out, encoded[scored_on], say=progress.say)
+    with torch.inference_mode():
+        details = task.details(fitted.network, held_out, encoded[scored_on])  # after the baselines, which stand beside it
     metric, verdict = task.judged_by(scores[scored_on]), None
     if baselines:
         with torch.inference_mode():

@@ -33,6 +33,7 @@
 
   // As Python writes numbers: four digits that count.
   function written(number) {
+    if (number === 0) return "0"; // not -0
     if (!Number.isFinite(number)) return Number.isNaN(number) ? "not a number" : number > 0 ? "infinite" : "−infinite";
     let text;
     const size = Math.floor(Math.log10(Math.abs(number)));
@@ -111,7 +112,9 @@
     const ratio = Math.abs(found.gradients[0] / found.gradients[steps - 1]);
     play.querySelector(".told").textContent =
       `“${chosen.words.join(" ")}”: ŷ = ${texts["y^"]}, L = ${texts.L}. ` +
-      (Number.isFinite(ratio) ? `The gradient at O₁ is ${written(ratio)} times that at O${"₀₁₂₃₄₅₆₇₈₉"[steps]}.` : "No gradient comes back.");
+      (Number.isFinite(ratio) ? `The gradient at O₁ is ${written(ratio)} times that at O${"₀₁₂₃₄₅₆₇₈₉"[steps]}.` : "No gradient comes back.") +
+      (found.gradients.some((gradient) => Math.abs(gradient) > 10 ** high) ? ` Bars end at 10${"⁰¹²³⁴⁵⁶⁷⁸⁹"[high]}.` : "") +
+      (chosen.tied ? " The drawing's w₁ to w₄ are one weight now, and so are w¹ to w³." : "");
   }
 
   wordButtons.forEach((button, i) => button.addEventListener("click", () => {
