@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -118,6 +118,7 @@ class BaselineScore:
         order: ``blind`` if it cannot see the order of the steps, ``window`` if it sees some of it, ``full`` if all.
         problem: why it cannot be used; empty if it can.
         errors: as :meth:`Task.errors` gives them for the network; ``None`` where there are no scores.
+        said: what it predicts, where the report shows that beside the network.
     """
 
     name: str
@@ -128,6 +129,7 @@ class BaselineScore:
     order: str | None = None
     problem: str = ""
     errors: NDArray[np.float64] | None = dataclasses.field(default=None, repr=False, compare=False)
+    said: NDArray[np.float64] | None = dataclasses.field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -319,8 +321,17 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def details(self, network: torch.nn.Module, part: Any, encoded: Any) -> dict[str, Any]:
-        """What the report shows of this task beyond scores, as JSON."""
+    def details(
+        self, network: torch.nn.Module, part: Any, encoded: Any, baselines: Sequence[BaselineScore] = ()
+    ) -> dict[str, Any]:
+        """What the report shows of this task beyond scores, as JSON.
+
+        Args:
+            network: the fitted one.
+            part: as it was read.
+            encoded: the same as arrays.
+            baselines: scored on the same part, to be shown beside the network.
+        """
 
     @abstractmethod
     def describe(self) -> str:

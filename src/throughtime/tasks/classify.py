@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -111,7 +112,9 @@ class Classify(LabelledTask):
         methods = classify.suited(learn.kind, balanced=self.settings.data.class_weight == "balanced")
         return [scored(method, partial(measure, method)) for method in methods]
 
-    def details(self, network: torch.nn.Module, part: Sequences, encoded: Labelled) -> dict[str, Any]:
+    def details(
+        self, network: torch.nn.Module, part: Sequences, encoded: Labelled, baselines: Sequence[BaselineScore] = ()
+    ) -> dict[str, Any]:
         """Confusion, per-class scores, and the mistakes it was surest of."""
         probabilities = self.probabilities(network, encoded)
         assert isinstance(encoded.targets, np.ndarray)

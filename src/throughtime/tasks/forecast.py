@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -119,8 +119,6 @@ class Forecast(Task):
     widen: NDArray[np.float64]
     seen: Ends
     """Where what the fit saw of each series ends: the training part, and once it is finished, the validation part."""
-    _best_baseline: tuple[str, NDArray[np.float64], NDArray[np.float64]] | None = None
-    """Its name, what came and what it forecast in the part that baselines were scored on last, each ``[N, H]``."""
 
     def prepare(self, train: PanelPart) -> None:
         """Decide window and horizon, and fit scales and the linear part."""
@@ -456,12 +454,7 @@ class Forecast(Task):
         season = self.settings.forecast.season
         assert season
         found = [scored(method, partial(measure, method)) for method in forecast.suited(season)]
-        usable = [baseline for baseline in found if baseline.scores]
-        if usable:
-            by = self.judged_by(usable[0].scores).name
-            best = min(usable, key=lambda baseline: baseline.scores[by]).name
-            self._best_baseline = best, truth, forecasts[best]
-        return found
+        return [dataclasses.replace(one, said=forecasts[one.name]) if one.scores else one for one in found]
 
     def _said_by(self, method: Any, learn: EncodedPanel, asked: EncodedPanel) -> NDArray[np.float64]:
         """What a baseline forecasts, fitted on some windows and asked for others, in the units of the data ``[N, H]``."""
@@ -475,18 +468,21 @@ class Forecast(Task):
         said = method.fit(past(fitted, learn), fitted.future).predict(past(cut, asked))
         return self.in_units(said, cut.scale, cut.center)
 
-    def details(self, network: torch.nn.Module, part: PanelPart, encoded: EncodedPanel) -> dict[str, Any]:
-        """Errors by step and by series, and some forecasts beside what came and the best baseline's, if those were scored."""
+    def details(
+        self, network: torch.nn.Module, part: PanelPart, encoded: EncodedPanel, baselines: Sequence[BaselineScore] = ()
+    ) -> dict[str, Any]:
+        """Errors by step and by series, and some forecasts beside what came and what the best of the simple methods says."""
         found = self.forecasts(network, encoded)
         errors = abs(found.truth - found.value)
         season = self.settings.forecast.season or 1
         naive = [forecast.Persistence(), *([forecast.SeasonalNaive(season)] if season > 1 else [])]
         said = {method.name: self._said_by(method, encoded, encoded) for method in naive}
-        best = None
-        if self._best_baseline:
-            name, truth, value = self._best_baseline
-            if np.array_equal(truth, found.truth, equal_nan=True):
-                best = said[name] = value
+        name, best = "", None
+        if shown := [(baseline, baseline.said) for baseline in baselines if baseline.said is not None]:
+            by = self.judged_by(shown[0][0].scores).name
+            baseline, best = min(shown, key=lambda pair: pair[0].scores[by])
+            name = baseline.name
+            said[name] = best
         per_step = {
             "model": _mean_known(errors, axis=0),
             **{name: _mean_known(abs(found.truth - value), axis=0) for name, value in said.items()},

@@ -316,7 +316,9 @@ class LanguageModelling(Task):
         methods = lm.suited(str(self.settings.data.tokens), self.codec.size, self.codec.end)
         return [scored(method, partial(measure, method)) for method in methods]
 
-    def details(self, network: torch.nn.Module, part: Sequences, encoded: EncodedText) -> dict[str, Any]:
+    def details(
+        self, network: torch.nn.Module, part: Sequences, encoded: EncodedText, baselines: Sequence[BaselineScore] = ()
+    ) -> dict[str, Any]:
         """Text that the network writes, and passages of the part with what each token cost it."""
         from throughtime.tasks.generate import generate
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -117,7 +118,9 @@ class Regress(LabelledTask):
 
         return [scored(method, partial(measure, method)) for method in regress.suited(learn.kind, by_step=self.per_step)]
 
-    def details(self, network: torch.nn.Module, part: Sequences, encoded: Labelled) -> dict[str, Any]:
+    def details(
+        self, network: torch.nn.Module, part: Sequences, encoded: Labelled, baselines: Sequence[BaselineScore] = ()
+    ) -> dict[str, Any]:
         """Predicted against true, and the largest errors."""
         truth, predicted = self._truth(encoded), self.predicted(network, encoded)
         some = np.linspace(0, len(truth) - 1, min(len(truth), _POINTS)).astype(np.int64)

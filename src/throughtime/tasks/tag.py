@@ -134,7 +134,9 @@ class Tag(LabelledTask):
 
         return [scored(method, partial(measure, method)) for method in tag.suited(learn.kind)]
 
-    def details(self, network: torch.nn.Module, part: Sequences, encoded: Labelled) -> dict[str, Any]:
+    def details(
+        self, network: torch.nn.Module, part: Sequences, encoded: Labelled, baselines: Sequence[BaselineScore] = ()
+    ) -> dict[str, Any]:
         """Scores of each tag, the pairs most confused, and the sequences with most mistakes."""
         predicted, _ = self.predicted(network, encoded)
         truth = self._truth(encoded)

@@ -261,7 +261,7 @@ def _trained(ready: _Ready, config: dict[str, Any], progress: Progress, *, finis
         baselines = task.baselines(parts["train"], held_out)
         baselines += score_rivals(task, trainer, encoded["train"], held_out, encoded[scored_on], say=progress.say)
     with torch.inference_mode():
-        details = task.details(fitted.network, held_out, encoded[scored_on])  # after the baselines, which stand beside it
+        details = task.details(fitted.network, held_out, encoded[scored_on], baselines)
     metric, verdict = task.judged_by(scores[scored_on]), None
     if baselines:
         with torch.inference_mode():
@@ -367,7 +367,7 @@ def _size(part: Any, encoded: Any) -> dict[str, int]:
 
 def _baseline(baseline: BaselineScore) -> dict[str, Any]:
     values = dataclasses.asdict(baseline)
-    del values["problem"], values["errors"]
+    del values["problem"], values["errors"], values["said"]
     return {**values, "seconds": round(baseline.seconds, 3), "scores": _finite(baseline.scores)}
 
 
