@@ -13,6 +13,7 @@ import torch
 import throughtime as tt
 from throughtime.errors import SettingsError
 from throughtime.experiments import learning
+from throughtime.experiments.lags import ADDING
 from throughtime.experiments.learning import RATES, Learning, clipping, while_training
 from throughtime.experiments.reach import STARTS, Start
 
@@ -113,3 +114,11 @@ def test_bad_settings_are_refused_in_one_line(options: dict[str, Any], found: st
     with pytest.raises(SettingsError, match=found) as refused:
         while_training(**({"names": ("tanh",), "steps": 10, "updates": 1} | options))
     assert "\n" not in str(refused.value)
+
+
+def test_a_gru_learns_the_adding_problem_and_a_sigmoid_does_not() -> None:
+    sigmoid, gru = while_training(names=("sigmoid", "GRU"), task=ADDING, steps=10, updates=400)
+    assert sigmoid.task == gru.task == "the adding problem"
+    assert gru.score > 0.9
+    assert sigmoid.score < 0.5
+    assert 0.15 < ADDING.guessing < 0.25

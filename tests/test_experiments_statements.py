@@ -16,7 +16,24 @@ from throughtime.experiments.statements import Statement, statements
 
 def run(name: str, score: float, learned_after: int | None = None) -> Learning:
     return Learning(
-        name, "", "Adam", 0.001, 1.0, {0.001: score}, [50], [score], [None], [1.0], [2.0], score, learned_after, None, 1, 1.0
+        task="temporal order",
+        guessing=0.25,
+        name=name,
+        weights="",
+        optimizer="Adam",
+        rate=0.001,
+        clip=1.0,
+        tried={0.001: score},
+        updates=[50],
+        accuracy=[score],
+        horizon=[None],
+        loss=[1.0],
+        largest_gradient=[2.0],
+        score=score,
+        learned_after=learned_after,
+        diverged_at=None,
+        parameters=1,
+        seconds=1.0,
     )
 
 

@@ -95,7 +95,7 @@ def _of_others(message: str, command: click.Command) -> str:
     def of(command: click.Command) -> set[str]:
         return {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
 
-    if re.search(r"\bfit\b", message):  # it says so itself
+    if re.search(r"\b(throughtime|by) fit\b", message):  # it says so itself
         return ""
     told = []
     for flag in dict.fromkeys(re.findall(r"--[a-z][a-z-]+", message)):

@@ -149,7 +149,7 @@ def start_of(path: Path, size: int = 1 << 20) -> str:
 
 def is_divided(role: Role, settings: Settings) -> bool:
     """Whether parts are made from a file, unless it says itself what part each row is."""
-    return role == "training" and (settings.data.valid is None or settings.data.test is None)
+    return role == "training" and settings.data.valid is None
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ Legend: T steps, B samples, F features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,9 @@ ORDER_CHANCE = 1 / len(ORDERS)
 
 ADDING_CHANCE = 1 / 6
 """The mean squared error of always answering 1 in the adding problem: twice the variance 1/12 of a uniform number."""
+
+WITHIN = 0.1
+"""An answer so near to the sum is right in the adding problem."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +122,30 @@ def adding(steps: int, batch: int, rng: np.random.Generator) -> Lagged:
     inputs[..., 0] = rng.random((steps, batch), dtype=np.float32)
     inputs[informative, rows, 1] = 1.0
     return Lagged(inputs, inputs[informative, rows, 0].sum(0), informative)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task with a known lag, as a network meets it.
+
+    Attributes:
+        name: in a sentence.
+        features: of a step, F.
+        outputs: numbers that answer it: one a class, or a single one that is the answer.
+        draw: makes a batch from T, B and a generator.
+        guessing: the share of sequences that are right by guessing.
+    """
+
+    name: str
+    features: int
+    outputs: int
+    draw: Callable[[int, int, np.random.Generator], Lagged]
+    guessing: float
+
+
+ORDER = Task("temporal order", SYMBOLS, len(ORDERS), temporal_order, ORDER_CHANCE)
+ADDING = Task("the adding problem", 2, 1, adding, 1 - (1 - WITHIN) ** 2)
+"""Guessed by always answering 1: the sum of two uniform numbers is that near to it with this probability."""
 
 
 def _between(rng: np.random.Generator, first: int, last: int, batch: int) -> npt.NDArray[np.int64]:

@@ -1,7 +1,6 @@
 """Networks that learn a task with a known lag, watched: accuracy, loss, size of the gradient, and how far back it reaches.
 
-The task is temporal order, see :func:`throughtime.experiments.lags.temporal_order`; the networks are those of
-:mod:`throughtime.experiments.reach`.
+The tasks are those of :mod:`throughtime.experiments.lags`, the networks those of :mod:`throughtime.experiments.reach`.
 
 Legend: T steps, B samples, H hidden.
 """
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from throughtime.errors import SettingsError
+from throughtime.experiments.lags import ORDER, WITHIN, Task
 from throughtime.experiments.reach import BATCH, HIDDEN, STARTS, Network, Start, drawn, horizon
 from throughtime.flow import record
 
@@ -40,9 +40,11 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Learning:
-    """One network that learns temporal order; the lists have an entry for every so many updates.
+    """One network that learns a task; the lists have an entry for every so many updates.
 
     Attributes:
+        task: its name.
+        guessing: the share of sequences that are right by guessing.
         name: of the start.
         weights: how they were drawn.
         optimizer: its name in torch.optim, with its momentum if it has one.
@@ -62,6 +64,8 @@ class Learning:
         seconds: that the run with this rate took.
     """
 
+    task: str
+    guessing: float
     name: str
     weights: str
     optimizer: str
@@ -84,12 +88,13 @@ def while_training(
     seed: int = 0,
     *,
     names: tuple[str, ...] = TRAINED,
+    task: Task = ORDER,
     updates: int = 600,
     steps: int = 30,
     clip: float | None = 1.0,
     progress: Progress | None = None,
 ) -> list[Learning]:
-    """Train networks on temporal order, all on the same batches, and watch their accuracy and their horizon.
+    """Train networks on a task with a known lag, all on the same batches, and watch their accuracy and their horizon.
 
     Each makes as many updates of Adam, once with each of :data:`RATES`. What is returned is the run that came to be most
     accurate on 500 sequences for choosing (of equals the one of the smallest rate); its score is that of its best weights
@@ -98,6 +103,7 @@ def while_training(
     Args:
         seed: of the weights and of all sequences.
         names: of :data:`STARTS`.
+        task: :data:`~throughtime.experiments.lags.ORDER` or :data:`~throughtime.experiments.lags.ADDING`.
         updates: of each run.
         steps: T, at least 10.
         clip: the largest norm of a gradient; ``None`` for any.
@@ -119,8 +125,8 @@ def while_training(
         runs: list[Learning] = []
         for tried, rate in enumerate(RATES):
             if progress:
-                progress(f"{name} learns temporal order, rate {rate:g}", (index + tried / len(RATES)) / len(names))
-            runs.append(_train(STARTS[name], rate, seed=seed, updates=updates, steps=steps, clip=clip))
+                progress(f"{name} learns {task.name}, rate {rate:g}", (index + tried / len(RATES)) / len(names))
+            runs.append(_train(STARTS[name], rate, task=task, seed=seed, updates=updates, steps=steps, clip=clip))
         chosen = max(runs, key=lambda run: run.tried[run.rate])
         best.append(replace(chosen, tried={run.rate: run.tried[run.rate] for run in runs}))
     return best
@@ -163,6 +169,7 @@ def _train(
     seed: int,
     updates: int,
     steps: int,
+    task: Task = ORDER,
     momentum: float | None = None,
     clip: float | None = None,
 ) -> Learning:
@@ -170,12 +177,12 @@ def _train(
     if updates < 1:
         raise SettingsError(f"updates is {updates}, expected at least 1; give more")
     began = time.perf_counter()
-    network = Network(start, HIDDEN, seed)
+    network = Network(start, HIDDEN, seed, task)
     parameters = list(network.parameters())
     optimizer: torch.optim.Optimizer = (
         torch.optim.Adam(parameters, rate) if momentum is None else torch.optim.SGD(parameters, rate, momentum)
     )
-    choosing = drawn(steps, 500, seed, _CHOOSE)
+    choosing = drawn(steps, 500, seed, _CHOOSE, task=task)
     done: list[int] = []
     accuracy: list[float] = []
     horizons: list[int | None] = []
@@ -185,8 +192,8 @@ def _train(
     diverged_at = None
     for update in range(1, updates + 1):
         look = update % EVALUATE_EVERY == 0 or update == updates
-        inputs, targets = drawn(steps, BATCH, seed, _TRAIN, update)
-        loss = torch.nn.functional.cross_entropy(network(inputs)[0], targets)
+        inputs, targets = drawn(steps, BATCH, seed, _TRAIN, update, task=task)
+        loss = _loss(network(inputs)[0], targets)
         optimizer.zero_grad()
         with record(network) if look else nullcontext() as flow:
             loss.backward()
@@ -206,6 +213,8 @@ def _train(
     network.load_state_dict(kept)
     since = list(zip([0, *done], done, strict=False))
     return Learning(
+        task=task.name,
+        guessing=task.guessing,
         name=start.name,
         weights=start.weights,
         optimizer="Adam" if momentum is None else f"SGD, momentum {momentum:g}",
@@ -217,7 +226,7 @@ def _train(
         horizon=horizons,
         loss=[float(np.mean(losses[first:last])) for first, last in since],
         largest_gradient=[max(norms[first:last]) for first, last in since],
-        score=_accuracy(network, drawn(steps, 1000, seed, _SCORE)),
+        score=_accuracy(network, drawn(steps, 1000, seed, _SCORE, task=task)),
         learned_after=next((update for update, right in zip(done, accuracy, strict=True) if right >= 0.95), None),
         diverged_at=diverged_at,
         parameters=sum(parameter.numel() for parameter in parameters),
@@ -225,7 +234,17 @@ def _train(
     )
 
 
+def _loss(answers: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of classes, squared error of a number."""
+    if targets.is_floating_point():
+        return torch.nn.functional.mse_loss(answers[:, 0], targets)
+    return torch.nn.functional.cross_entropy(answers, targets)
+
+
 @torch.no_grad()
 def _accuracy(network: Network, batch: tuple[Tensor, Tensor]) -> float:
+    """The share of classes that are right, or of numbers that are near enough."""
     inputs, targets = batch
-    return float((network(inputs)[0].argmax(-1) == targets).double().mean())
+    answers = network(inputs)[0]
+    right = (answers[:, 0] - targets).abs() < WITHIN if targets.is_floating_point() else answers.argmax(-1) == targets
+    return float(right.double().mean())

@@ -16,6 +16,7 @@ import torch
 import throughtime
 from throughtime.data.records import Sequences
 from throughtime.experiments import learning, optimizers, order, reach
+from throughtime.experiments.lags import ADDING
 from throughtime.experiments.statements import Statement, statements
 from throughtime.textbook import Explanation, explain
 from throughtime.textbook.chain import factors, gradients
@@ -27,6 +28,10 @@ SENTENCE = ("simply", "good", "not", "bad")
 EXCHANGED = ("simply", "bad", "not", "good")
 """The same words, two of them exchanged: another meaning."""
 LABEL = "positive"
+ADDED = ("sigmoid", "tanh", "ReLU, identity", "GRU", "LSTM, forget bias 1")
+"""The networks that learn the adding problem too."""
+ADDING_UPDATES = 800
+"""Those that GRU and LSTM needed for it on two seeds, and some more."""
 UPDATES = 100
 """Of the sentence's network, by either optimizer."""
 STEPS = 30
@@ -74,7 +79,8 @@ class Lesson:
         cost_sizes: of those networks: numbers for a word, and hidden units.
         steps: T of the task that networks learned.
         starts: how far back the gradient reaches in fresh networks.
-        learned: the same while they learn.
+        learned: the same while they learn temporal order.
+        added: some of them while they learn the adding problem.
         clipped: an LSTM that explodes, without and with clipping.
         statements: what textbooks say of the gradient, judged by these numbers.
         rates: Adagrad's rate for a frequent and a rare word, beside other optimizers.
@@ -97,6 +103,7 @@ class Lesson:
     steps: int
     starts: list[reach.Reach]
     learned: list[learning.Learning]
+    added: list[learning.Learning]
     clipped: tuple[learning.Learning, learning.Learning]
     statements: list[Statement]
     rates: optimizers.Rates
@@ -146,8 +153,11 @@ def lesson(seed: int = 0, progress: Progress = lambda part, done: None) -> Lesso
     timer.begin("how far the gradient reaches at the start", 0.465)
     starts = reach.at_initialisation(seed)
     timer.begin("how far the gradient reaches while learning", 0.47)
-    learned = learning.while_training(seed, steps=STEPS, progress=timer.part(0.47, 0.87))
-    clipped = learning.clipping(seed, steps=STEPS, progress=timer.part(0.87, 0.91))
+    learned = learning.while_training(seed, steps=STEPS, progress=timer.part(0.47, 0.72))
+    added = learning.while_training(
+        seed, names=ADDED, task=ADDING, updates=ADDING_UPDATES, steps=STEPS, progress=timer.part(0.72, 0.88)
+    )
+    clipped = learning.clipping(seed, steps=STEPS, progress=timer.part(0.88, 0.91))
     timer.begin("Adagrad and the other optimizers", 0.91)
     rates, disadvantage = optimizers.rates(seed=seed), optimizers.disadvantage(seed=seed)
     timer.begin("done", 1.0)
@@ -166,6 +176,7 @@ def lesson(seed: int = 0, progress: Progress = lambda part, done: None) -> Lesso
         steps=STEPS,
         starts=starts,
         learned=learned,
+        added=added,
         clipped=clipped,
         statements=statements(starts, learned, clipped),
         rates=rates,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from throughtime.experiments.lags import ORDERS, SYMBOLS, temporal_order
+from throughtime.experiments.lags import ORDER, Task
 from throughtime.flow import LayerFlow, record
 from throughtime.nn import GRU, LSTM, RNN, init
 from throughtime.nn._recurrent import Recurrent
@@ -118,17 +118,17 @@ STARTS = {
 
 
 class Network(torch.nn.Module):
-    """A recurrent layer and, on its last output, a linear one: the four orders."""
+    """A recurrent layer and, on its last output, a linear one that answers a task."""
 
-    def __init__(self, start: Start, hidden: int, seed: int) -> None:
+    def __init__(self, start: Start, hidden: int, seed: int, task: Task = ORDER) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.recurrent = start.make(SYMBOLS, hidden)
-            self.head = torch.nn.Linear(hidden, len(ORDERS))
+            self.recurrent = start.make(task.features, hidden)
+            self.head = torch.nn.Linear(hidden, task.outputs)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, 4] and outputs [T, B, H]."""
+        """Answers [B, outputs] and outputs of the recurrent layer [T, B, H]."""
         output, _ = self.recurrent(inputs)
         return self.head(output[-1]), output
 
@@ -201,19 +201,20 @@ def at_initialisation(seed: int = 0, *, steps: int = 100, hidden: int = HIDDEN, 
     return [measure(start, steps=steps, hidden=hidden, batch=batch, seed=seed) for start in STARTS.values()]
 
 
-def drawn(steps: int, batch: int, *seed: int) -> tuple[Tensor, Tensor]:
-    """A batch of temporal order, inputs [T, B, 6] and classes [B].
+def drawn(steps: int, batch: int, *seed: int, task: Task = ORDER) -> tuple[Tensor, Tensor]:
+    """A batch of a task with a known lag, inputs [T, B, F] and answers [B].
 
     Args:
         steps: T, at least 10.
         batch: B.
         *seed: what NumPy's generator starts from.
+        task: which.
 
     Raises:
         SettingsError: too few steps, or no sample.
     """
-    task = temporal_order(steps, batch, np.random.default_rng(seed))
-    return torch.from_numpy(task.inputs), torch.from_numpy(task.targets)
+    made = task.draw(steps, batch, np.random.default_rng(seed))
+    return torch.from_numpy(made.inputs), torch.from_numpy(made.targets)
 
 
 def horizon(layer: LayerFlow, fraction: float) -> int | None:

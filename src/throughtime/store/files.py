@@ -82,7 +82,7 @@ def check_fields(place: Path | str, record: Any, kinds: Mapping[str, type]) -> N
             raise RunError(f"{place} is damaged: {name} is {_short(record[name])}, expected {_WORDS[kind]}")
 
 
-_WORDS = {dict: "an object", list: "a list", str: "text", int: "a whole number"}
+_WORDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number"}
 
 
 def _short(value: Any, most: int = 40) -> str:
