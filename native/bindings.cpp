@@ -83,6 +83,8 @@ NB_MODULE(_native, m) {
   m.def("backward_f64", &backward_of<double>, unlocked);
   m.def("saved_width_f32", [](int cell, Index H) { return saved_width<float>(CellKind(cell), H); });
   m.def("saved_width_f64", [](int cell, Index H) { return saved_width<double>(CellKind(cell), H); });
+  m.def("ceiling_f32", &ceiling<float>, unlocked);
+  m.def("ceiling_f64", &ceiling<double>, unlocked);
   m.def("isa", [] { return std::string(current_isa().name); });
   m.def("set_isa", [](const std::string& name) { return set_isa(name.c_str()); });
   m.def("isas", [] {

@@ -1,5 +1,6 @@
 // The table of one instruction set, filled in. The last thing that a file of isa/ includes.
 #pragma once
+#include "kernels/ceiling.hpp"
 #include "kernels/cells.hpp"
 #include "kernels/elementwise.hpp"
 #include "kernels/product.hpp"
@@ -21,6 +22,7 @@ template <class T> constexpr Kernels<T> table = {
     {rnn_backward<T, Tanh>, rnn_backward<T, Relu>, rnn_backward<T, Sigmoid>, rnn_backward<T, Identity>, gru_backward<T>,
      lstm_backward<T>},
     lstm_output<T>,
+    multiply_adds<T>,
 };
 
 }  // namespace throughtime::TT_ISA

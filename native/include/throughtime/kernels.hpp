@@ -73,6 +73,8 @@ template <class T> struct Kernels {
   void (*backward_rows[cell_count])(Index rows, Index padded_H, Index first, Index last, const BackwardRow<T>*);
   // LSTM with projection: the cell's output before it, o * tanh(c).
   void (*lstm_output)(T* h, const T* gates, const T* c, Index padded_H);
+  // For measuring: so many rounds of multiply-adds on registers; sink[0], sink[1] in, sink[2] out. How many they were.
+  double (*multiply_adds)(Index rounds, T* sink);
 };
 
 struct InstructionSet {
@@ -87,5 +89,9 @@ const std::vector<InstructionSet>& instruction_sets();
 const InstructionSet& current_isa();
 bool set_isa(const char* name);  // false: unknown or not supported here; "auto" is the best one
 template <class T> const Kernels<T>& kernels();
+
+// What the processor can do at best, by the instruction set in use: multiply-adds (two operations each) from registers,
+// on so many threads at once for so many seconds; operations a second of all threads together.
+template <class T> double ceiling(int threads, double seconds);
 
 }  // namespace throughtime

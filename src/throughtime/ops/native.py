@@ -153,6 +153,29 @@ def get_num_threads() -> int:
     return _threads or torch.get_num_threads()
 
 
+def fma_ceiling(threads: int, seconds: float = 0.2, *, f64: bool = False) -> float:
+    """What the processor can do at best with the instruction set in use: multiply-adds on registers, nothing read or written.
+
+    Args:
+        threads: how many work at once.
+        seconds: for how long.
+        f64: float64 instead of float32.
+
+    Returns:
+        Operations a second of all threads together, two for each multiply-add.
+
+    Raises:
+        ValueError: less than one thread, or no time at all.
+
+    Example:
+        >>> fma_ceiling(1, 0.01) > 1e8
+        True
+    """
+    if threads < 1 or not seconds > 0:
+        raise ValueError(f"threads is {threads} and seconds {seconds}, expected at least 1 and more than 0")
+    return float((_native.ceiling_f64 if f64 else _native.ceiling_f32)(threads, seconds))
+
+
 def serves(x: Tensor) -> bool:
     """Whether there are native kernels for tensors of this device and dtype."""
     return _native is not None and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
