@@ -46,6 +46,8 @@ def test_what_is_told_of_a_run_fits_together(short: dict[str, Learning]) -> None
         assert run.tried[run.rate] == max(run.tried.values()) == max(run.accuracy)
         assert (run.diverged_at, run.optimizer, run.clip) == (None, "Adam", 1.0)
         assert run.seconds > 0
+        assert run.peak == max(run.largest_gradient)
+        assert (run.asked, run.scored) == (160, learning.SCORING)
         json.dumps(asdict(run), allow_nan=False)
     assert short["GRU"].parameters == 3 * 50 * (6 + 50 + 2) + 4 * 50 + 4
 
@@ -91,9 +93,20 @@ def test_a_run_that_diverges_says_when_and_stops(monkeypatch: pytest.MonkeyPatch
     (run,) = while_training(names=("bursting",), steps=10, updates=60)
     assert run.diverged_at == 1
     assert run.updates == run.accuracy == run.loss == run.horizon == []
+    assert run.peak is None
     assert run.learned_after is None
     assert math.isfinite(run.score)
     json.dumps(asdict(run), allow_nan=False)
+
+
+def test_the_largest_gradient_of_a_run_that_diverges_is_kept_though_it_came_after_the_last_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    norms = iter([2.0, 1.0, *[0.5] * 48, 90.0, math.inf])
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(next(norms)))
+    run = learning._train(STARTS["tanh"], 0.001, seed=0, updates=60, steps=10)
+    assert (run.diverged_at, run.updates, run.largest_gradient, run.asked) == (52, [50], [2.0], 60)
+    assert run.peak == 90.0
 
 
 def test_progress_names_every_run_and_rises() -> None:

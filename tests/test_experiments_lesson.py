@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
 import throughtime as tt
 from throughtime.errors import SettingsError
-from throughtime.experiments.lesson import EXCHANGED, LABEL, SENTENCE, lesson, playground, scaled
+from throughtime.experiments import lesson as measuring
+from throughtime.experiments.lesson import EXCHANGED, LABEL, SENTENCE, _Timer, lesson, playground, scaled
 
 from lesson_cases import small_lesson
 
@@ -26,9 +28,40 @@ def test_progress_goes_from_nothing_to_all_and_never_back() -> None:
 
 def test_every_part_was_timed() -> None:
     record, said = small_lesson()
-    assert len(record.seconds) == 8
-    assert set(record.seconds) <= {part for part, _ in said}
-    assert all(seconds >= 0 for seconds in record.seconds.values())
+    assert list(record.seconds) == [
+        "one sentence, forward and back",
+        "networks where only order decides",
+        "networks on Python's documentation",
+        "networks on what comes next in a text",
+        "cost against the number of words",
+        "how far the gradient reaches at the start",
+        "how far the gradient reaches while learning",
+        "Adagrad and the other optimizers",
+    ]
+    assert set(record.seconds) | {"done"} <= {part for part, _ in said}
+    assert all(record.seconds[part] > 0 for part in record.seconds if part.startswith(("networks", "Adagrad")))
+
+
+def test_a_part_takes_from_its_begin_to_that_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 11.5, 15.75])
+    monkeypatch.setattr("throughtime.experiments.lesson.time.monotonic", lambda: next(clock))
+    timer = _Timer(lambda part, done: None)
+    for part in ("one", "two", "done"):
+        timer.begin(part, 0.0)
+    assert timer.seconds == {"one": 1.5, "two": 4.25}
+
+
+def test_nothing_is_computed_after_the_lesson_says_that_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[str] = []
+
+    for name in ("explain", "playground", "order", "reach", "learning", "optimizers"):
+        monkeypatch.setattr(measuring, name, MagicMock())
+    monkeypatch.setattr(measuring, "Sequences", object)
+    monkeypatch.setattr(measuring, "_compared", lambda *args: (None, {}))
+    for name in ("scaled", "statements"):
+        monkeypatch.setattr(measuring, name, lambda *args, name=name, **kwargs: computed.append(name))
+    lesson(0, lambda part, done: computed.append("done") if part == "done" else None)
+    assert computed == ["scaled", "scaled", "statements", "done"]
 
 
 def test_the_sentence_has_four_words_as_the_page_has() -> None:

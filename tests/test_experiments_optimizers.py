@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from throughtime.experiments.optimizers import (
     disadvantage,
     rates,
 )
+from throughtime.train.optim_trace import GRADIENT_KEPT
 
 
 def mean(losses: list[float]) -> float:
@@ -50,12 +53,15 @@ def run(runs: list[TrackingRun], name: str) -> TrackingRun:
 
 def test_every_optimizer_learns_the_words_with_its_best_rate(words: Rates) -> None:
     assert [run.optimizer for run in words.runs] == list(RATES)
-    guessing = math.log(507)
+    counts = Counter(word for sentence in optimizers._sentences() for word in sentence)
+    shares = [count / counts.total() for count in counts.values()]
+    # What it costs to know how often each word occurs, and nothing of the words before it: the entropy of the words.
+    frequencies = -sum(share * math.log(share) for share in shares)
     for run in words.runs:
         assert list(run.tried) == list(RATES[run.optimizer])
         assert run.tried[run.alpha] == min(run.tried.values()) == pytest.approx(mean(run.losses[-20:]))
         assert len(run.losses) == words.updates == 100
-        assert run.tried[run.alpha] < 0.75 * guessing
+        assert run.tried[run.alpha] < frequencies
         # All begin with the same weights and the same batch.
         assert run.losses[0] == words.runs[0].losses[0]
 
@@ -63,15 +69,15 @@ def test_every_optimizer_learns_the_words_with_its_best_rate(words: Rates) -> No
 def test_sgd_gives_every_word_the_same_rate_and_adagrad_gives_the_rare_one_more(words: Rates) -> None:
     sgd, adagrad, *_ = words.runs
     assert sgd.frequent.word == "the"
-    assert sgd.frequent.count > 50 * sgd.rare.count == 150
+    assert sgd.frequent.count > sgd.rare.count == 3
     assert set(sgd.frequent.rate) == {sgd.alpha}
     assert set(known(sgd.rare.rate)) == {sgd.alpha}
     assert not known(sgd.frequent.alpha_t)
-    assert adagrad.frequent.touched > 3 * adagrad.rare.touched > 0
+    assert adagrad.frequent.touched > adagrad.rare.touched > 0
     last = adagrad.frequent.rate[-1], adagrad.rare.rate[-1]
     assert last[0] is not None
     assert last[1] is not None
-    assert last[1] > 2 * last[0]
+    assert last[1] > last[0]
     for weight in (adagrad.frequent, adagrad.rare):
         sums, effective = known(weight.alpha_t), known(weight.rate)
         assert sums == sorted(sums)
@@ -86,38 +92,48 @@ def test_adagrad_follows_each_move_more_slowly(tracking: Disadvantage) -> None:
     assert [run.optimizer for run in tracking.moving] == list(TRACKING_RATES)
     assert tracking.moves == list(range(PERIOD + 1, 1501, PERIOD))
 
-    def growth(name: str) -> float:
+    def costs(name: str) -> list[float]:
+        """The mean error between a move and the next."""
         losses = run(tracking.moving, name).losses
-        return mean(losses[-2 * PERIOD :]) / mean(losses[PERIOD : 3 * PERIOD])
+        return [mean(losses[start : start + PERIOD]) for start in range(PERIOD, len(losses), PERIOD)]
 
-    assert growth("Adagrad") > 2
-    assert all(growth(name) < 1.4 for name in ("SGD", "RMSprop", "Adam"))
+    # What forgets pays for the last two moves what it paid before for some two; Adagrad pays more than ever.
+    for name in TRACKING_RATES:
+        pairs = [sum(pair) for pair in pairwise(costs(name))]
+        assert (pairs[-1] > max(pairs[:-1])) == (name == "Adagrad")
     rate = known(run(tracking.moving, "Adagrad").rate)
     assert rate == sorted(rate, reverse=True)
-    assert rate[-1] < 0.5 * rate[PERIOD]
+    # With gradients of one size the rate falls as 1 / sqrt(t); here each move brings larger ones.
+    assert rate[-1] / rate[PERIOD - 1] < math.sqrt(PERIOD / len(rate))
 
 
 def test_after_a_spike_adagrad_stops_and_rmsprop_goes_on(tracking: Disadvantage) -> None:
     def late(runs: list[TrackingRun], name: str) -> float:
         return mean(run(runs, name).losses[-2 * PERIOD :])
 
+    def rates_of(runs: list[TrackingRun], name: str) -> list[float]:
+        return known(run(runs, name).rate)
+
     adagrad = run(tracking.spiked, "Adagrad")
-    assert late(tracking.spiked, "Adagrad") > 1.5 * late(tracking.moving, "Adagrad")
-    assert late(tracking.spiked, "Adagrad") > 0.8 * tracking.idle
-    assert late(tracking.spiked, "RMSprop") < 1.2 * late(tracking.moving, "RMSprop")
-    assert late(tracking.spiked, "SGD") == pytest.approx(late(tracking.moving, "SGD"), rel=0.01)
+    assert late(tracking.spiked, "Adagrad") > late(tracking.moving, "Adagrad")
+    assert late(tracking.spiked, "Adagrad") > tracking.idle, "it does worse than weights that stay 0"
+    # The spike's square is a million times that of its own update, and some thousand updates come after it: even if their
+    # squares were ten times as large, nine tenths and more of the sum would be the spike's, and the rate would keep its root.
     assert adagrad.largest_share is not None
     assert adagrad.largest_share > 0.9
-    assert adagrad.gradient_kept > 0.1
-
-    def regained(name: str) -> float:
-        """What the rate in effect is at the end, against just after the spike."""
-        rate = known(run(tracking.spiked, name).rate)
-        return rate[-1] / rate[SPIKE_AT]
-
-    assert 0.9 < regained("Adagrad") <= 1
-    assert regained("RMSprop") > 20
-    assert regained("Adam") > 5
+    after = rates_of(tracking.spiked, "Adagrad")
+    assert math.sqrt(0.9) < after[-1] / after[SPIKE_AT] <= 1
+    assert adagrad.gradient_kept > GRADIENT_KEPT, "there would be something to learn"
+    # SGD's error after a throw shrinks by a factor each update: after a thousand nothing is left of it but rounding.
+    assert late(tracking.spiked, "SGD") == pytest.approx(late(tracking.moving, "SGD"), rel=1e-6)
+    # Of the square that update had without the spike, 1e6 times as much came in. At the end RMSprop's mean still holds
+    # .01 * .99^1495 * 1e6 = .003 of it (with late squares a thirtieth of it that is a tenth of the mean, and a twentieth of its
+    # root), Adam's .001 * .999^1495 * 1e6 = 224.
+    one, other = rates_of(tracking.spiked, "RMSprop"), rates_of(tracking.moving, "RMSprop")
+    assert one[-1] == pytest.approx(other[-1], rel=0.05)
+    assert late(tracking.spiked, "RMSprop") < late(tracking.moving, "Adam"), "it is back among those without a spike"
+    one, other = rates_of(tracking.spiked, "Adam"), rates_of(tracking.moving, "Adam")
+    assert one[SPIKE_AT] < one[-1] < other[-1] / 2
 
 
 @pytest.mark.parametrize("name", TRACKING_RATES)

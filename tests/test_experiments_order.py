@@ -18,6 +18,7 @@ from throughtime.experiments.order import (
     CONTROL,
     RECURRENT,
     Comparison,
+    Problem,
     compare,
     cost_against_length,
     next_character,
@@ -27,13 +28,18 @@ from throughtime.experiments.order import (
     which_package,
 )
 from throughtime.tasks.base import BLIND, FLAT
+from throughtime.tasks.classify import Classify
 
 SMALL = {"pairs": 60, "words": 4, "epochs": 20, "batch": 16}
 
 
 @pytest.fixture(scope="module")
 def compared() -> Comparison:
-    return compare(order_only(**SMALL), seeds=(0, 1))
+    return of_seeds(order_only(**SMALL), 0, 1)
+
+
+def of_seeds(problem: Problem, *seeds: int) -> Comparison:
+    return compare(problem, {seed: trained(problem, seed) for seed in seeds})
 
 
 def package(folder: Path, name: str, verb: str, modules: int = 12) -> None:
@@ -109,7 +115,7 @@ def test_an_order_blind_network_is_right_in_one_of_each_pair(compared: Compariso
 
 
 def test_the_same_comparison_twice(compared: Comparison) -> None:
-    again = compare(order_only(**SMALL), seeds=(0,))
+    again = of_seeds(order_only(**SMALL), 0)
     for one, other in zip(compared.contenders, again.contenders, strict=True):
         assert one.scores[:1] == other.scores
         assert one.parameters == other.parameters
@@ -120,7 +126,8 @@ def test_two_sentences_of_the_same_words() -> None:
     test = problem.parts.test
     assert isinstance(test, Sequences)
     state = torch.get_rng_state()
-    found = two_sentences(trained(problem), test.inputs[:2], test.targets[:2])
+    networks = {name: one.fitted for name, one in trained(problem).items() if name != CONTROL}
+    found = two_sentences(networks, test.inputs[:2], test.targets[:2])
     assert torch.equal(torch.get_rng_state(), state)
     assert sorted(found.sentences[0]) == sorted(found.sentences[1])
     assert found.identical == {BLIND: True, FLAT: False, RECURRENT: False}
@@ -138,6 +145,19 @@ def test_two_sentences_refuses_what_it_cannot_show() -> None:
         two_sentences({}, [["a"], ["b"]], ["x", "y"])
 
 
+def test_a_comparison_of_nothing_is_refused() -> None:
+    with pytest.raises(SettingsError, match="compare: found no run, expected at least one"):
+        compare(order_only(**SMALL), {})
+
+
+def test_the_validation_part_is_encoded_once_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, seen = order_only(**SMALL | {"epochs": 1}), []
+    encode = Classify.encode
+    monkeypatch.setattr(Classify, "encode", lambda task, part: seen.append(part) or encode(task, part))
+    trained(problem)
+    assert sum(part is problem.parts.valid for part in seen) == 1, "the rivals take what the recurrent network's trainer has"
+
+
 # --- real text
 
 
@@ -149,7 +169,7 @@ def test_sentences_of_docstrings(tmp_path: Path) -> None:
     groups = [set(part.groups) for part in parts if isinstance(part, Sequences) and part.groups]
     assert sum(map(len, groups)) == len(set.union(*groups)) == 24, "a docstring is in one part"
     assert sum(len(part) for part in parts if isinstance(part, Sequences)) == 48
-    found = compare(problem, seeds=(0,))
+    found = of_seeds(problem, 0)
     assert {contender.name: contender.score for contender in found.contenders}[BLIND] == 1.0, "a word tells"
     assert "docstrings" in found.method
 
@@ -157,7 +177,7 @@ def test_sentences_of_docstrings(tmp_path: Path) -> None:
 def test_the_next_character(tmp_path: Path) -> None:
     package(tmp_path, "baking", "bakes", modules=60)
     problem = next_character("baking", 4000, folder=tmp_path, epochs=12, hidden=16)
-    found = compare(problem, seeds=(0,))
+    found = of_seeds(problem, 0)
     assert found.metric == "nats_per_character"
     assert found.sizes == [2800, 400, 800]
     scores = {contender.name: contender for contender in found.contenders}

@@ -29,7 +29,10 @@ def run(name: str, score: float, learned_after: int | None = None) -> Learning:
         horizon=[None],
         loss=[1.0],
         largest_gradient=[2.0],
+        peak=2.0,
+        asked=50,
         score=score,
+        scored=1000,
         learned_after=learned_after,
         diverged_at=None,
         parameters=1,
@@ -46,7 +49,7 @@ SCORES = {
     "LSTM": 1.0,
     "LSTM, forget bias 1": 1.0,
 }
-AFTER: dict[str, int | None] = {"LSTM": 400, "LSTM, forget bias 1": 200, "ReLU, identity": 250}
+AFTER: dict[str, int | None] = {"GRU": 350, "LSTM": 400, "LSTM, forget bias 1": 200, "ReLU, identity": 250}
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +104,8 @@ def test_the_numbers_are_those_handed_in(starts: list[Reach]) -> None:
         ("tanh keeps more", {"changed": {"tanh": {"gain": -3.0}}}),
         ("A ReLU network that", {"after": AFTER | {"ReLU, large": 250}}),
         ("A ReLU network that", {"after": AFTER | {"ReLU, identity": None}}),
-        ("LSTM and GRU learn", {"scores": SCORES | {"tanh": 1.0}}),
-        ("LSTM and GRU learn", {"scores": SCORES | {"GRU": 0.4}}),
+        ("LSTM and GRU learn", {"after": AFTER | {"tanh": 500}}),
+        ("LSTM and GRU learn", {"after": AFTER | {"GRU": None}, "scores": SCORES | {"GRU": 0.6}}),
         ("An LSTM whose forget gate", {"after": AFTER | {"LSTM": 200}}),
         ("An LSTM whose forget gate", {"after": {}}),
         ("An LSTM whose forget gate", {"changed": {"LSTM": {"horizon_1": 40}}}),
@@ -111,6 +114,17 @@ def test_the_numbers_are_those_handed_in(starts: list[Reach]) -> None:
 def test_other_numbers_take_a_sentence_back(starts: list[Reach], begins: str, changes: dict[str, Any]) -> None:
     assert holds(judged(starts), begins)
     assert not holds(judged(starts, **changes), begins)
+
+
+def test_an_lstm_that_diverged_without_clipping_did_explode(starts: list[Reach]) -> None:
+    tame = [replace(reach, gain=-0.1) if reach.name in ("LSTM, large", "LSTM, very large") else reach for reach in starts]
+    learned = [run(name, SCORES[name], AFTER.get(name)) for name in TRAINED]
+    free, held = replace(run("LSTM, large", 1.0), peak=1e6, diverged_at=70), run("LSTM, large", 0.25)
+    (found,) = (one for one in statements(tame, learned, (free, held)) if one.says == "An LSTM cannot explode.")
+    assert not found.holds
+    assert found.measured["largest gradient in training without clipping"] == 1e6
+    assert found.measured["accuracy after the last update, without clipping"] is None
+    assert found.measured["update at which it diverged, without clipping"] == 70
 
 
 @pytest.mark.parametrize(

@@ -179,21 +179,24 @@ def test_recent_tokens_against_a_loop(blind: bool) -> None:
 
 @pytest.mark.parametrize("blind", [True, False])
 @examples(deadline=None, max_examples=20)
-@given(st.lists(st.integers(0, 12), min_size=1, max_size=6))
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=6))
 def test_recent_tokens_are_carried_from_window_to_window(blind: bool, cuts: list[int]) -> None:
     network = recent(blind)
-    total = max(sum(cuts), 1)
-    ids = torch.randint(11, (total, 2), generator=torch.Generator().manual_seed(5))
+    ids = torch.randint(11, (sum(cuts), 2), generator=torch.Generator().manual_seed(5))
     whole, end = network(ids)
-    state, start, answers = None, 0, []
-    for size in cuts:
-        if size:
-            answer, state = network(ids[start : start + size], torch.tensor([size, size]), state)
-            answers.append(answer)
-        start += size
-    if answers:
-        torch.testing.assert_close(torch.cat(answers), whole, **ROUNDING)
-        assert torch.equal(state, end)
+    state, answers = None, []
+    for part in ids.split(cuts):
+        answer, state = network(part, torch.tensor([len(part)] * 2), state)
+        answers.append(answer)
+    torch.testing.assert_close(torch.cat(answers), whole, **ROUNDING)
+    assert torch.equal(state, end)
+
+
+def test_what_is_carried_to_the_next_window_changes_its_answer() -> None:
+    ids = torch.randint(11, (6, 2), generator=torch.Generator().manual_seed(5))
+    for network in (recent(True), recent(False)):
+        _, state = network(ids[:3])
+        assert (network(ids[3:], None, state)[0] - network(ids[3:])[0]).abs().amax(dim=2).min() > 0.01
 
 
 def test_recent_tokens_stop_at_each_true_end() -> None:

@@ -201,6 +201,7 @@ def test_a_verdict_that_is_open_is_shown_as_such() -> None:
     )
     html = render(made)
     assert 'class="headline same"' in html
+    assert all(f".headline.{look} {{" in html for look in ("same", "good", "poor")), "each has a look of its own"
     said = "Held against ridge on 34 pieces of the data: the mean difference in error lies between −0.031 and 0.012 (95 %)"
     assert said in words(html)
     made.result["comparison"].update(pieces=1, interval=None)

@@ -65,7 +65,17 @@ def test_a_spike_survives_thinning() -> None:
 
 
 def test_a_loss_that_exploded_is_drawn_logarithmically() -> None:
-    assert [tick.label for tick in drawn([1, 2, 3], [0.5, 1e9, 0.6], log=True).y_ticks][:2] == ["10", "1,000"]
+    # All in one form: beside 10⁹ stands no 1,000.
+    labels = [tick.label for tick in drawn([1, 2, 3], [0.5, 1e9, 0.6], log=True).y_ticks]
+    assert labels == ["10¹", "10³", "10⁵", "10⁷", "10⁹"]
+    assert [label for _, label in figures._ticks(figures.Axis(1e-8, 1e8, True), 5)] == [
+        "10⁻⁸",
+        "10⁻⁵",
+        "10⁻²",
+        "10¹",
+        "10⁴",
+        "10⁷",
+    ]
     assert all("e" not in tick.label for tick in drawn([1, 2, 3], [-0.5, 20, 0.6], log=True).y_ticks)
 
 

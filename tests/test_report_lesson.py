@@ -114,6 +114,31 @@ def test_every_gradient_factor_and_update_is_on_the_page(options: dict[str, Any]
     assert "nan" not in text
 
 
+def test_what_a_cell_does_not_have_is_not_spoken_of() -> None:
+    told = {cell: words(render_explanation(tt.explain(SENTENCE, "negative", cell=cell))) for cell in ("rnn", "gru", "lstm")}
+    assert [cell for cell, text in told.items() if "forget gate" in text] == ["lstm"]
+    assert [cell for cell, text in told.items() if "a stack of matrices" in text] == ["lstm"]
+    assert "a stack of matrices" in words(render_explanation(tt.explain(SENTENCE, "negative", cell="gru", hidden=2)))
+
+
+@pytest.mark.parametrize("lesson", [False, True])
+def test_a_finite_difference_is_explained_before_the_first_stands_there(page: str, lesson: bool) -> None:
+    text = words(page if lesson else render_explanation(tt.explain(SENTENCE, "negative")))
+    explained = "Beside each gradient stands its finite difference"
+    assert text.count(explained) == 1
+    assert text.index("finite difference") == text.index(explained) + explained.index("finite difference")
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_a_shared_recurrent_weight_has_one_name_on_the_whole_page(cell: str) -> None:
+    own, shared = "<mi>w</mi><mrow><mi>t</mi><mo>−</mo><mn>1</mn></mrow>", "<msup><mi>w</mi><mi>t</mi></msup>"
+    tied, untied = (render_explanation(tt.explain(SENTENCE, "negative", cell=cell, tied=tied)) for tied in (True, False))
+    assert own not in tied
+    assert shared in tied
+    assert own in untied
+    assert shared not in untied
+
+
 def test_the_parts_stand_in_the_order_of_the_page() -> None:
     html = render_explanation(tt.explain(SENTENCE, "negative"))
     assert re.findall(r"<h2>(.*?)</h2>", html) == [
@@ -308,10 +333,75 @@ def test_clipping_is_praised_only_where_it_helped() -> None:
     record = small_lesson()[0]
     free, held = record.clipped
     start = record.starts[0]
-    bad, good = replace(free, accuracy=[0.25], largest_gradient=[9.5]), replace(held, accuracy=[1.0], largest_gradient=[40.5])
+    bad, good = replace(free, accuracy=[0.25], peak=9.5), replace(held, accuracy=[1.0], peak=40.5)
     assert "were not the larger ones: at most 9.50, against 40.5" in told.clipping((bad, good), start)
-    assert "were the larger ones: at most 90.5" in told.clipping((replace(bad, largest_gradient=[90.5]), good), start)
+    assert "were the larger ones: at most 90.5" in told.clipping((replace(bad, peak=90.5), good), start)
     assert "no help here" in told.clipping((good, bad), start)
+    broken = told.clipping((replace(good, diverged_at=70, peak=90.5), good), start)
+    assert "Without clipping this run broke off at update 70" in broken
+    assert broken.endswith(
+        "with clipping it ended at an accuracy of 1. Without clipping the largest gradient before that was 90.5."
+    )
+
+
+def test_what_is_said_of_the_learners_is_what_their_numbers_say() -> None:
+    run = replace(small_lesson()[0].learned[0], guessing=0.2, scored=1000, task="order")
+    good = replace(run, name="GRU", score=0.99, learned_after=250)
+    bad = replace(run, name="tanh", score=0.2, learned_after=None)
+    # Two standard errors of .2 in 1000 are .0253.
+    near, above = replace(bad, name="ReLU, large", score=0.225), replace(bad, name="LSTM", score=0.226)
+    assert told.learners([good, bad, near, above]) == (
+        "1 of 4 networks had 95 % right: “GRU” after 250 updates. No better than guessing, which is right in 0.200: “tanh” and "
+        "“ReLU, large”, between 0.200 and 0.225."
+    )
+    assert told.learners([above]) == "No one of 1 networks had 95 % right."
+    assert told.learners([good, good]).endswith("“GRU” after 250 updates and “GRU” after 250 updates.")
+    first = [good, bad]
+    assert told.either(first, first) == ""
+    second = [replace(one, task="adding") for one in (replace(good, learned_after=None), replace(bad, learned_after=9))]
+    said = told.either(first, second)
+    assert "“GRU” learned order, but not adding" in said
+    assert "“tanh” learned adding, but not order" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("horizon at 1 %, tanh", "not within the sequence"), ("updates until 95 % are right, tanh", "never"),
+     ("accuracy after the last update, without clipping", "not defined"), ("largest gradient in training", "not defined")],
+)  # fmt: skip
+def test_a_number_that_is_not_there_is_named_for_what_it_is(name: str, said: str) -> None:
+    record = small_lesson()[0]
+    statement = replace(record.statements[0], measured={name: None})
+    html = render_lesson(replace(record, statements=[statement]))
+    assert f"{name}: <b>{said}</b>" in html
+
+
+def test_a_run_that_diverged_at_once_is_a_line_of_the_table() -> None:
+    record = small_lesson()[0]
+    nothing: dict[str, Any] = {"updates": [], "accuracy": [], "horizon": [], "loss": [], "largest_gradient": []}
+    gone = replace(record.added[0], **nothing, peak=None, diverged_at=1, learned_after=None)
+    text = words(render_lesson(replace(record, added=[gone, *record.added[1:]], learned=[gone, *record.learned[1:]])))
+    assert text.count("never; diverged at 1") == 2
+
+
+def test_each_table_of_learners_says_what_is_compared(page: str) -> None:
+    record, text = small_lesson()[0], words(page)
+    for runs, task in ((record.learned, "Temporal order"), (record.added, "The adding problem")):
+        assert f"{task}. The same batches and {runs[0].asked} updates for each network; of the learning rates 0.001," in text
+        assert told.learners(runs) in text
+
+
+def test_a_small_loss_is_said_with_its_power_of_ten_raised() -> None:
+    record = small_lesson()[0]
+    assert "1.50·10⁻⁹ against" in told.graph(replace(record, adagrad=replace(record.adagrad, loss=1.5e-9)))
+
+
+def test_exchanging_two_words_says_what_it_does_to_the_prediction() -> None:
+    record = small_lesson()[0]
+    said = told.exchanged(record)
+    case = next(case for case in playground(3) if case.words == EXCHANGED)
+    assert said == f"ŷ is {case.updates[0].y_hat:.4f}, and was {record.sentence.updates[0].y_hat:.4f}."
+    assert "stays" in told.exchanged(replace(record, cases=(replace(record.sentence, words=EXCHANGED),)))
 
 
 def test_a_network_that_was_getting_better_is_named() -> None:

@@ -51,7 +51,6 @@ class Display(Progress):
         """Whether training began: whether there can be something to go on with."""
         self._said: set[str] = set()
         self._metrics: tuple[Metric, ...] = ()
-        self._label = self._name = ""
         self._begun = self._last = self._seconds = self._before = 0.0
         self._first: int | None = None
         self._update: Update | None = None
@@ -96,7 +95,6 @@ class Display(Progress):
     def training_starts(self, description: str, metrics: tuple[Metric, Metric], total: int | None, seconds: float) -> None:
         """What is trained, and where it goes."""
         self._metrics, self._total, self._before = metrics, total, seconds
-        self._label, self._name = metrics[0].label, metrics[0].name
         self.line(f"{description}; into {self._run}")
         self._begun = self._last = time.monotonic()
         self.started = self._stopping.patient = True
@@ -116,7 +114,7 @@ class Display(Progress):
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """A line of numbers."""
-        now, score = time.monotonic(), evaluation.valid.get(self._name)
+        now, score = time.monotonic(), evaluation.valid.get(self._metrics[0].name)
         if evaluation.best:
             self._best = score
         width = len(f"{self._total or 0:,}")
@@ -167,7 +165,7 @@ class Display(Progress):
         if self._weight:
             words["loss"] = f"loss {formats.plain(self._loss / self._weight)}"
         if self._best is not None:
-            words["score"] = f"best valid {self._label} {formats.plain(self._best)}"
+            words["score"] = f"best valid {self._metrics[0].label} {formats.plain(self._best)}"
         words["rate"] = self._rate()
         made = update.update - (self._first or 0)
         if update.total:

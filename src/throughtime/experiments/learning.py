@@ -32,6 +32,9 @@ RATES = (0.001, 0.003, 0.01)
 EVALUATE_EVERY = 50
 """Updates between two looks at a network that learns."""
 
+CHOOSING, SCORING = 500, 1000
+"""Sequences that the best weights and the best rate are chosen on, and those that these are scored on."""
+
 _TRAIN, _CHOOSE, _SCORE = range(3)  # what sequences are drawn for: their seeds differ
 
 Progress = Callable[[str, float], None]
@@ -56,8 +59,12 @@ class Learning:
         horizon: steps back after which less than 1 % of the probe is left; ``None`` if that is not seen within T steps.
         loss: mean of the training loss since the entry before.
         largest_gradient: the largest norm of a whole gradient, before clipping, since the entry before.
+        peak: the largest norm of a whole gradient, before clipping, that was finite: of a run that diverged, it may have come
+            after the last entry. ``None`` if the first gradient was not finite.
+        asked: updates that the run was to make.
         score: accuracy on sequences that served neither for training nor for choosing, of the weights that were most accurate
             on those for choosing (of equals the latest).
+        scored: how many sequences that were.
         learned_after: the first update after which 95 % of the sequences for choosing were right; ``None`` if that never was.
         diverged_at: the update whose loss or gradient was not finite; training ended before it was made.
         parameters: how many numbers it learns.
@@ -77,7 +84,10 @@ class Learning:
     horizon: list[int | None]
     loss: list[float]
     largest_gradient: list[float]
+    peak: float | None
+    asked: int
     score: float
+    scored: int
     learned_after: int | None
     diverged_at: int | None
     parameters: int
@@ -97,8 +107,8 @@ def while_training(
     """Train networks on a task with a known lag, all on the same batches, and watch their accuracy and their horizon.
 
     Each makes as many updates of Adam, once with each of :data:`RATES`. What is returned is the run that came to be most
-    accurate on 500 sequences for choosing (of equals the one of the smallest rate); its score is that of its best weights
-    on 1000 others.
+    accurate on :data:`CHOOSING` sequences (of equals the one of the smallest rate); its score is that of its best weights on
+    :data:`SCORING` others.
 
     Args:
         seed: of the weights and of all sequences.
@@ -182,7 +192,7 @@ def _train(
     optimizer: torch.optim.Optimizer = (
         torch.optim.Adam(parameters, rate) if momentum is None else torch.optim.SGD(parameters, rate, momentum)
     )
-    choosing = drawn(steps, 500, seed, _CHOOSE, task=task)
+    choosing = drawn(steps, CHOOSING, seed, _CHOOSE, task=task)
     done: list[int] = []
     accuracy: list[float] = []
     horizons: list[int | None] = []
@@ -226,7 +236,10 @@ def _train(
         horizon=horizons,
         loss=[float(np.mean(losses[first:last])) for first, last in since],
         largest_gradient=[max(norms[first:last]) for first, last in since],
-        score=_accuracy(network, drawn(steps, 1000, seed, _SCORE, task=task)),
+        peak=max(norms, default=None),
+        asked=updates,
+        score=_accuracy(network, drawn(steps, SCORING, seed, _SCORE, task=task)),
+        scored=SCORING,
         learned_after=next((update for update, right in zip(done, accuracy, strict=True) if right >= 0.95), None),
         diverged_at=diverged_at,
         parameters=sum(parameter.numel() for parameter in parameters),

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import throughtime
+from throughtime.data.files import plural
 from throughtime.data.records import Sequences
 from throughtime.experiments import learning, optimizers, order, reach
 from throughtime.experiments.lags import ADDING
@@ -136,18 +137,18 @@ def lesson(seed: int = 0, progress: Progress = lambda part, done: None) -> Lesso
     timer.begin("one sentence, forward and back", 0.0)
     sentence = explain(SENTENCE, LABEL, updates=UPDATES, seed=seed)
     adagrad = explain(SENTENCE, LABEL, optimizer="adagrad", updates=UPDATES, seed=seed)
-    cases = playground(seed)
+    cases, scales = playground(seed), (scaled(seed, tied=False), scaled(seed, tied=True))
     timer.begin("networks where only order decides", 0.01)
     problem = order.order_only(seed=seed)
-    seeds = (seed, seed + 1, seed + 2)
-    only_order = order.compare(problem, seeds, timer.within(0.01, 0.15))
+    only_order, networks = _compared(problem, (seed, seed + 1, seed + 2), timer.within(0.01, 0.15))
     test = problem.parts.test
     assert isinstance(test, Sequences), "these are sentences"
-    said = order.two_sentences(order.trained(problem, seed), test.inputs[:2], test.targets[:2])  # one, and its mirror
+    asked = {name: one.fitted for name, one in networks.items() if name != order.CONTROL}
+    said = order.two_sentences(asked, test.inputs[:2], test.targets[:2])  # one, and its mirror
     timer.begin("networks on Python's documentation", 0.17)
-    packages = order.compare(order.which_package(seed=seed), (seed,), timer.within(0.17, 0.31))
+    packages, _ = _compared(order.which_package(seed=seed), (seed,), timer.within(0.17, 0.31))
     timer.begin("networks on what comes next in a text", 0.33)
-    characters = order.compare(order.next_character(), (seed,), timer.within(0.33, 0.45))
+    characters, _ = _compared(order.next_character(), (seed,), timer.within(0.33, 0.45))
     timer.begin("cost against the number of words", 0.46)
     cost = order.cost_against_length(width=COST_WIDTH, hidden=COST_HIDDEN)
     timer.begin("how far the gradient reaches at the start", 0.465)
@@ -158,6 +159,7 @@ def lesson(seed: int = 0, progress: Progress = lambda part, done: None) -> Lesso
         seed, names=ADDED, task=ADDING, updates=ADDING_UPDATES, steps=STEPS, progress=timer.part(0.72, 0.88)
     )
     clipped = learning.clipping(seed, steps=STEPS, progress=timer.part(0.88, 0.91))
+    judged = statements(starts, learned, clipped)
     timer.begin("Adagrad and the other optimizers", 0.91)
     rates, disadvantage = optimizers.rates(seed=seed), optimizers.disadvantage(seed=seed)
     timer.begin("done", 1.0)
@@ -166,7 +168,7 @@ def lesson(seed: int = 0, progress: Progress = lambda part, done: None) -> Lesso
         sentence=sentence,
         adagrad=adagrad,
         cases=cases,
-        scaled=(scaled(seed, tied=False), scaled(seed, tied=True)),
+        scaled=scales,
         only_order=only_order,
         packages=packages,
         characters=characters,
@@ -178,13 +180,13 @@ def lesson(seed: int = 0, progress: Progress = lambda part, done: None) -> Lesso
         learned=learned,
         added=added,
         clipped=clipped,
-        statements=statements(starts, learned, clipped),
+        statements=judged,
         rates=rates,
         disadvantage=disadvantage,
         seconds=timer.seconds,
         machine=(
             f"throughtime {throughtime.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-            f"{platform.machine()}, {torch.get_num_threads()} threads"
+            f"{platform.machine()}, {plural(torch.get_num_threads(), 'thread')}"
         ),
     )
 
@@ -221,6 +223,17 @@ def scaled(seed: int = 0, *, tied: bool) -> Scaled:
         _, states = gradients(network, factors(network, first.x, parameters, steps, y_hat - first.y))
         left.append(abs(float(states[0][0]) / float(states[-1][0])) if states[-1][0] else 0.0)
     return Scaled(tied, scales, left)
+
+
+def _compared(
+    problem: order.Problem, seeds: Sequence[int], say: Callable[[str], None]
+) -> tuple[order.Comparison, dict[str, order.Trained]]:
+    """Networks trained on a problem and compared; and those of the first seed."""
+    runs = {}
+    for seed in seeds:
+        say(f"training an order-blind, a flattened and a recurrent network, seed {seed}")
+        runs[seed] = order.trained(problem, seed)
+    return order.compare(problem, runs), runs[seeds[0]]
 
 
 class _Timer:

@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from throughtime.errors import SettingsError
 from throughtime.nn import RNN
-from throughtime.train.optim_trace import OptimTrace, WeightTrace, optim_trace
+from throughtime.train.optim_trace import OptimTrace, WeightTrace, optim_trace, plain
 
 RATES: dict[str, tuple[float, ...]] = {
     "SGD": (0.3, 1.0, 3.0, 10.0),
@@ -215,7 +214,7 @@ def rates(updates: int = 150, seed: int = 0) -> Rates:
         frequent, rare = (_weight_rates(w, counts[w], traced) for w, traced in zip(words, trace.weights.values(), strict=True))
         runs.append(WordRun(name, alpha, tried, losses, frequent, rare))
     task = (
-        f"guess the next word of {len(sentences)} sentences of Python's own documentation ({counts.total()} words, "
+        f"guess the next word of {len(sentences)} sentences of Python's own documentation ({counts.total():,} words, "
         f"{len(counts)} different) from the {CONTEXT} before it, with an RNN of 32 units; {updates} updates of 64 guesses"
     )
     return Rates(task, updates, runs)
@@ -271,8 +270,8 @@ def disadvantage(updates: int = 1500, seed: int = 0) -> Disadvantage:
         for runs, spike in ((moving, 1.0), (spiked, SPIKE)):
             runs.append(_tracking_run(name, alpha, tried, *_traced(name, alpha, start, follow(updates, spike))))
     task = (
-        f"learn {FEATURES} weights of a linear target from 16 samples per update, {updates} updates, while the target changes "
-        f"sign every {PERIOD}; with the spike, the gradient of update {SPIKE_AT} is {SPIKE:g} times too large"
+        f"learn {FEATURES} weights of a linear target from 16 samples per update, {updates:,} updates, while the target "
+        f"changes sign every {PERIOD}; with the spike, the gradient of update {SPIKE_AT} is {SPIKE:,.0f} times too large"
     )
     moves = list(range(PERIOD + 1, updates + 1, PERIOD))
     return Disadvantage(task, moves, moving, SPIKE_AT, SPIKE, spiked, answers.square().mean().item())
@@ -333,7 +332,7 @@ def _mean(losses: list[float]) -> float:
 def _weight_rates(word: str, count: int, weight: WeightTrace) -> WeightRates:
     began = np.cumsum(weight.gradient != 0) > 0
     touched = int(np.count_nonzero(weight.gradient))
-    alpha_t, rate = (_values(np.where(began, values, np.nan)) for values in (weight.alpha_t, weight.rate))
+    alpha_t, rate = (plain(np.where(began, values, np.nan)) for values in (weight.alpha_t, weight.rate))
     return WeightRates(word, count, touched, alpha_t, rate)
 
 
@@ -343,12 +342,8 @@ def _tracking_run(
     weights = trace.parameters["weight"]
     found = trace.exhausted()["weight"]
     share = None if math.isnan(found.largest_share) else found.largest_share
-    rate, ratio = _values(weights.rate[:, 2]), _values(weights.update_ratio)
+    rate, ratio = plain(weights.rate[:, 2]), plain(weights.update_ratio)
     return TrackingRun(optimizer, alpha, tried, losses, rate, ratio, found.gradient_kept, share)
-
-
-def _values(numbers: npt.NDArray[np.float64]) -> Values:
-    return [number if math.isfinite(number) else None for number in numbers.tolist()]
 
 
 def _sentences() -> list[list[str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -55,8 +55,6 @@ LEVEL = 0.95
 
 _LETTERS, _WIDTH = 1 << 11, 32
 """Vectors for the letters of words, and numbers in each: these sets have few words, and need no more."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -171,85 +169,86 @@ class TwoSentences:
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """A network that was trained, what it sees, and how long it took."""
+class Trained:
+    """A network that was trained.
+
+    Attributes:
+        fitted: the network and its task.
+        description: what it sees.
+        seconds: of training.
+        test: what it is to be scored on, as it was read.
+    """
 
     fitted: Fitted
     description: str
     seconds: float
+    test: Any
 
 
-def trained(problem: Problem, seed: int = 0) -> dict[str, Fitted]:
-    """The order-blind, the flattened and the recurrent network, trained on a problem.
+def trained(problem: Problem, seed: int = 0) -> dict[str, Trained]:
+    """The networks that are compared, trained on a problem.
+
+    Where sentences have classes, the recurrent network is trained once more on them with their words shuffled.
 
     Args:
         problem: the data and the settings.
-        seed: of training.
+        seed: of training: of the first weights, the order of the batches, and dropout.
 
     Returns:
-        By name: :data:`BLIND`, :data:`FLAT`, :data:`RECURRENT`.
+        By name: :data:`BLIND`, :data:`FLAT`, :data:`RECURRENT`, and for classes :data:`CONTROL`.
     """
-    return {name: one.fitted for name, one in _trained(problem, seed).items()}
+    trainer, recurrent = _recurrent(problem, seed)
+    task, found = trainer.task, {RECURRENT: recurrent}
+    learn = task.encode(problem.parts.train)
+    for rival in task.rivals(learn):
+        started = time.monotonic()
+        network = fit_rival(task, rival, learn, trainer.valid, updates=trainer.place.update, device=trainer.device)
+        found[rival.name] = Trained(network, rival.description, time.monotonic() - started, problem.parts.test)
+    control = {CONTROL: _recurrent(shuffled(problem, seed), seed)[1]} if problem.settings.data.task == "classify" else {}
+    return {name: found[name] for name in (BLIND, FLAT, RECURRENT)} | control
 
 
-def _recurrent(problem: Problem, seed: int) -> tuple[Trainer, _Trained]:
+def _recurrent(problem: Problem, seed: int) -> tuple[Trainer, Trained]:
     task = TASKS[problem.settings.data.task](problem.settings.replace(seed=seed))
     task.prepare(problem.parts.train)
     if isinstance(task, LabelledTask) and isinstance(task.inputs, WordInputs):
         features = dataclasses.replace(task.inputs.features, buckets=_LETTERS)
         task.inputs = WordInputs(features, _WIDTH)
     fitted, trainer = train(task, problem.parts)
-    return trainer, _Trained(fitted, task.describe(), trainer.seconds)
+    return trainer, Trained(fitted, task.describe(), trainer.seconds, problem.parts.test)
 
 
-def _trained(problem: Problem, seed: int) -> dict[str, _Trained]:
-    trainer, recurrent = _recurrent(problem, seed)
-    task, found = trainer.task, {RECURRENT: recurrent}
-    learn, valid = task.encode(problem.parts.train), task.encode(problem.parts.valid)
-    for rival in task.rivals(learn):
-        started = time.monotonic()
-        network = fit_rival(task, rival, learn, valid, updates=trainer.place.update, device=trainer.device)
-        found[rival.name] = _Trained(network, rival.description, time.monotonic() - started)
-    return {name: found[name] for name in (BLIND, FLAT, RECURRENT)}
+def compare(problem: Problem, runs: Mapping[int, Mapping[str, Trained]]) -> Comparison:
+    """Compare networks that were trained on one problem on its test part.
 
-
-def compare(problem: Problem, seeds: Sequence[int] = (0, 1, 2), say: Say = lambda line: None) -> Comparison:
-    """Train all three networks with several seeds, and compare them on the test part.
-
-    Where sentences have classes, the recurrent network is also trained and tested on them with their words shuffled. What it
-    loses by that is what order is worth to it; what it is better by than an ANN may have other reasons.
+    What the recurrent network loses where its words are shuffled is what order is worth to it; what it is better by than an ANN
+    may have other reasons.
 
     Args:
         problem: the data and the settings.
-        seeds: of training: of the first weights, the order of the batches, and dropout.
-        say: is told what is about to be done.
+        runs: by seed, what :func:`trained` made of the problem.
 
     Returns:
         Scores, with paired intervals of the differences. They hold for networks trained like these, on other sequences: each
         sequence counts with its mean over the seeds, and the seeds are not drawn anew.
 
     Raises:
-        SettingsError: no seed.
+        SettingsError: no run.
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapters 8 and 13, see
         :func:`~throughtime.tasks.metrics.paired_interval`.
     """
-    if not seeds:
-        raise SettingsError("compare: found no seeds, expected at least one, such as (0, 1, 2)")
+    if not runs:
+        raise SettingsError("compare: found no run, expected at least one, such as {0: trained(problem, 0)}")
     test: Any = problem.parts.test
     kept, errors, scores, seconds = (dict[str, list[Any]]() for _ in range(4))
-    for seed in seeds:
-        say(f"training an order-blind, a flattened and a recurrent network, seed {seed}")
-        networks = {name: (one, test) for name, one in _trained(problem, seed).items()}
-        if problem.settings.data.task == "classify":
-            mixed = shuffled(problem, seed)
-            networks[CONTROL] = _recurrent(mixed, seed)[1], mixed.parts.test
-        for name, (one, part) in networks.items():
+    for networks in runs.values():
+        for name, one in networks.items():
             task, network = one.fitted.task, one.fitted.network
-            encoded = task.encode(part)
+            encoded = task.encode(one.test)
             with torch.inference_mode():
-                scores.setdefault(name, []).append(task.score(network, part, encoded)[task.metric.name])
-                wrong = task.errors(network, part, encoded)
+                scores.setdefault(name, []).append(task.score(network, one.test, encoded)[task.metric.name])
+                wrong = task.errors(network, one.test, encoded)
             # Over pieces these average to the metric: shares of sequences as they are, nats of a piece as nats a character,
             # the end of a document being one.
             scale = len(wrong) / (encoded.characters + encoded.documents) if isinstance(encoded, EncodedText) else 1.0
@@ -272,13 +271,13 @@ def compare(problem: Problem, seeds: Sequence[int] = (0, 1, 2), say: Say = lambd
         differences.append(Difference(name, float(gap.mean()), *paired_interval(gap, blocks, LEVEL)))
     count = len(set(test.groups)) if test.groups is not None else len(mean[RECURRENT])
     method = (
-        f"{LEVEL:.0%} percentile bootstrap over {count:,} {problem.blocks} of the test part, "
-        f"each with its mean over {plural(len(seeds), 'training seed')}"
+        f"{100 * LEVEL:.0f} % percentile bootstrap over {count:,} {problem.blocks} of the test part, "
+        f"each with its mean over {plural(len(runs), 'training seed')}"
     )
     task = kept[RECURRENT][0].fitted.task
     encodings = [task.encode(part) for part in (problem.parts.train, problem.parts.valid, test)]
     sizes = [one.characters if isinstance(one, EncodedText) else len(one.lengths) for one in encodings]
-    return Comparison(task.metric.name, task.metric.higher_is_better, contenders, differences, sizes, list(seeds), method)
+    return Comparison(task.metric.name, task.metric.higher_is_better, contenders, differences, sizes, list(runs), method)
 
 
 # --- cost

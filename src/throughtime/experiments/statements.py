@@ -17,7 +17,8 @@ class Statement:
     Attributes:
         says: the sentence.
         holds: whether every number measured agrees with it.
-        measured: the numbers, by name; ``None`` for a horizon not seen within T steps, or for updates that did not suffice.
+        measured: the numbers, by name; ``None`` for a horizon not seen within T steps, for updates that did not suffice, and
+            for what is not defined, such as the accuracy after the last update of a run that diverged.
         correction: what is true instead, where it does not hold.
     """
 
@@ -42,7 +43,8 @@ def statements(starts: list[Reach], learned: list[Learning], clipped: tuple[Lear
     large, identity, open_lstm = start["ReLU, large"], start["ReLU, identity"], start["LSTM, forget bias 1"]
     relus = (relu, start["ReLU, He"], large)
     lstms = (start["LSTM, large"], start["LSTM, very large"])
-    free, held = (run.accuracy[-1] if run.accuracy else None for run in clipped)
+    free, held = (run.accuracy[-1] if run.diverged_at is None else None for run in clipped)
+    broke = clipped[0].diverged_at
     return [
         Statement(
             "The slope of the sigmoid lies between 0 and 1/4.",
@@ -91,8 +93,9 @@ def statements(starts: list[Reach], learned: list[Learning], clipped: tuple[Lear
         ),
         Statement(
             "LSTM and GRU learn what a simple RNN with tanh does not.",
-            min(score["GRU"], score["LSTM, forget bias 1"]) > score["tanh"],
-            _scores(score, "tanh", "GRU", "LSTM", "LSTM, forget bias 1"),
+            sooner["tanh"] is None and None not in (sooner["GRU"], sooner["LSTM, forget bias 1"]),
+            _scores(score, "tanh", "GRU", "LSTM", "LSTM, forget bias 1")
+            | _updates(sooner, "tanh", "GRU", "LSTM", "LSTM, forget bias 1"),
         ),
         Statement(
             "Before it has learned anything, an LSTM reaches at least twice as far back as a simple RNN with tanh.",
@@ -109,13 +112,14 @@ def statements(starts: list[Reach], learned: list[Learning], clipped: tuple[Lear
         ),
         Statement(
             "An LSTM cannot explode.",
-            all(_most(reach.gain) <= 0 for reach in lstms) and _least(free) >= _least(held),
+            all(_most(reach.gain) <= 0 for reach in lstms) and free is not None and free >= _least(held),
             _gains(large, *lstms)
             | {
-                "largest gradient in training without clipping": max(clipped[0].largest_gradient, default=None),
+                "largest gradient in training without clipping": clipped[0].peak,
                 "accuracy after the last update, without clipping": free,
                 "accuracy after the last update, with clipping": held,
-            },
+            }
+            | ({} if broke is None else {"update at which it diverged, without clipping": broke}),
             "With large recurrent weights its gradient can grow with every step back too.",
         ),
     ]

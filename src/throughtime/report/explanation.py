@@ -24,15 +24,6 @@ VALUES = 12
 ROWS = 36
 """The most weights, and the most updates, that are all shown."""
 
-EQUATIONS = {
-    "rnn": ("O_t = f(sum_t)",),
-    "lstm": ("i, f, o = sigmoid(sum)", "g = tanh(sum)", "c_t = f . c_{t-1} + i . g", "O_t = o . tanh(c_t)"),
-    "gru": (
-        "r, z = sigmoid(x_t w_t + b_t + O_{t-1} w^{t-1})",
-        "n = tanh(x_t w_t + b_t + r O_{t-1} w^{t-1})",
-        "O_t = (1 - z) n + z O_{t-1}",
-    ),
-}
 SLOPES = {"sigmoid": "O_t (1 - O_t)", "tanh": "1 - O_t O_t", "relu": ""}
 """What f' is, in terms of the output; that of ReLU is told in words."""
 FUNCTIONS = {"sigmoid": "f(s) = 1 / (1 + exp(-s))", "tanh": "f(s) = tanh(s)", "relu": "f(s) = max(s, 0)"}
@@ -76,6 +67,28 @@ def template(name: str) -> Template:
     return templates().get_template(name, globals=helpers)
 
 
+def equations(kind: str, past: str = "w^{t-1}") -> tuple[str, ...]:
+    """What a step of a cell computes, in the page's notation.
+
+    Args:
+        kind: of the cell.
+        past: the name of its recurrent weight: another where all steps share it.
+
+    Example:
+        >>> equations("rnn", "w^t")
+        ('O_t = f(x_t w_t + O_{t-1} w^t)',)
+    """
+    return {
+        "rnn": (f"O_t = f(x_t w_t + O_{{t-1}} {past})",),
+        "lstm": ("i, f, o = sigmoid(sum)", "g = tanh(sum)", "c_t = f . c_{t-1} + i . g", "O_t = o . tanh(c_t)"),
+        "gru": (
+            f"r, z = sigmoid(x_t w_t + b_t + O_{{t-1}} {past})",
+            f"n = tanh(x_t w_t + b_t + r O_{{t-1}} {past})",
+            "O_t = (1 - z) n + z O_{t-1}",
+        ),
+    }[kind]
+
+
 def view(found: Explanation) -> dict[str, Any]:
     """What the templates show of an explanation: its numbers, in the order of the page, cut to what a page can hold.
 
@@ -85,7 +98,7 @@ def view(found: Explanation) -> dict[str, Any]:
     network, update = found.network, found.updates[0]
     diverged = not found.updates[-1].finite or not np.isfinite(found.loss)
     fell = not diverged and found.loss < found.losses[0]
-    kind = network.cell.kind
+    kind, past = network.cell.kind, "w^t" if network.tied else "w^{t-1}"
     return {
         "found": found,
         "network": network,
@@ -96,7 +109,8 @@ def view(found: Explanation) -> dict[str, Any]:
         "words": ends(list(enumerate(zip(found.words, found.x, strict=True), 1))),
         "left_out": network.steps - len([t for t in ends(range(network.steps)) if t is not None]),
         "drawing": unrolled(found),
-        "equations": EQUATIONS[kind],
+        "past": past,
+        "equations": equations(kind, past),
         "function": FUNCTIONS.get(network.cell.nonlinearity or ""),
         "slope": SLOPES.get(network.cell.nonlinearity or ""),
         "state": "(O_t,c_t)" if network.cell.has_cell_state else "O_t",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Any
 
-from throughtime.report.formats import number
+from throughtime.report.formats import number, powers
 from throughtime.report.timeline import time_ticks
 
 WIDTH, HEIGHT = 360, 200
@@ -226,7 +226,16 @@ def curves(
         drawings.append(drawn(label, [Curve("validation", updates, [score.get(metric) for score in scores], "model")]))
     if len(_finite(rates)) >= RATES:
         drawings.append(drawn("Learning rate", [Curve("rate", updates, rates, "plain")], log=True, mark=False))
-    return [drawing for drawing in drawings if drawing is not None]
+    return shown(drawings)
+
+
+def shown(figures: Iterable[Figure | None]) -> list[Figure]:
+    """Those in which there is something to see.
+
+    Args:
+        figures: as :func:`figure` returned them.
+    """
+    return [figure for figure in figures if figure is not None]
 
 
 def forecast(example: dict[str, Any], level: Any) -> Figure | None:
@@ -312,15 +321,13 @@ def _axis(values: list[float], *, log: bool, margin: float) -> Axis:
 def _ticks(axis: Axis, count: int) -> list[tuple[float, str]]:
     """Round values on an axis, about so many, and how they are written."""
     if axis.log:
-        powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
+        decades = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
         factors = (1, 2, 5) if axis.high < 200 * axis.low else (1,)
-        every = max(1, -(-len(powers) // 6))
-        round_values = [factor * 10.0**power for power in powers[::every] for factor in factors]
-        return [
-            (value, f"{value:,.0f}" if 1 <= value < 1e9 else f"{value:,.6g}")
-            for value in round_values
-            if axis.low <= value <= axis.high
-        ]
+        every = max(1, -(-len(decades) // 6))
+        round_values = [factor * 10.0**power for power in decades[::every] for factor in factors]
+        within = [value for value in round_values if axis.low <= value <= axis.high]
+        plain = all(1e-4 <= value < 1e9 for value in within)
+        return [(value, f"{value:,.9g}" if plain else powers(f"{value:.0e}")) for value in within]
     span = axis.high - axis.low
     unit = 10.0 ** math.floor(math.log10(span / count))
     step = next(unit * factor for factor in (1, 2, 5, 10) if span / (unit * factor) <= count)
@@ -328,7 +335,7 @@ def _ticks(axis: Axis, count: int) -> list[tuple[float, str]]:
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     largest = max(abs(axis.low), abs(axis.high))
     plain = 1e-4 <= largest < 1e7 and digits <= 6
-    return [(i * step, f"{i * step:,.{digits}f}" if plain else f"{i * step:.6g}") for i in range(first, last + 1)]
+    return [(i * step, f"{i * step:,.{digits}f}" if plain else powers(f"{i * step:.6g}")) for i in range(first, last + 1)]
 
 
 def _inside(place: float, label: str) -> Tick:

@@ -82,6 +82,21 @@ def plain(value: Any) -> str:
     return number(value).replace("−", "-").replace("–", "-")
 
 
+def powers(text: str) -> str:
+    """A number as Python writes it, with its power of ten raised.
+
+    Example:
+        >>> powers("1.500e-07"), powers("1e+08"), powers("1e+00"), powers("0.25")
+        ('1.500·10⁻⁷', '10⁸', '1', '0.25')
+    """
+    match = re.fullmatch(r"(.*\d)e([+-]\d+)", text)
+    if match is None:
+        return text
+    base, power = match[1], int(match[2])
+    raised = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return base if power == 0 else f"10{raised}" if base == "1" else f"{base}·10{raised}"
+
+
 def duration(seconds: Any) -> str:
     """A time.
 
@@ -167,7 +182,7 @@ def toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
         section: {
             key: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
             for key, value in values.items()
-            if _used(value)
+            if is_set(value)
         }
         for section, values in settings.items()
     }
@@ -178,5 +193,10 @@ def toml(settings: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _used(value: Any) -> bool:
+def is_set(value: Any) -> bool:
+    """Whether a setting holds anything: neither nothing nor an empty list.
+
+    Args:
+        value: of the setting.
+    """
     return value is not None and value != []

@@ -6,9 +6,8 @@ import base64
 import hashlib
 import json
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from throughtime.report import explanation, told
-from throughtime.report.figures import Curve, Figure, Mark, Numbers, figure
+from throughtime.report.figures import Curve, Figure, Mark, Numbers, figure, shown
+from throughtime.report.formats import powers
 from throughtime.report.notation import short_number
 from throughtime.report.unrolled import BOX, COLUMN, LEFT
 from throughtime.store import write_bytes
@@ -82,7 +82,7 @@ def render_lesson(lesson: Lesson) -> str:
         learned=_learned(lesson),
         judged=_judged(lesson),
         told=told,
-        gates={"LSTM": explanation.EQUATIONS["lstm"], "GRU": explanation.EQUATIONS["gru"]},
+        gates={name: explanation.equations(name.lower()) for name in ("LSTM", "GRU")},
         clipped=_clipped(lesson),
         adagrad=_adagrad(lesson),
         rates=_rates(lesson),
@@ -95,9 +95,9 @@ class Bars:
     """Places of the bars under the drawing: how much gradient comes back to each step, a power of ten from line to line.
 
     Attributes:
-        width: of the box it is drawn in.
-        wide: of a bar.
-        height: of the box.
+        right: where the lines end; their labels stand beyond.
+        wide: width of a bar.
+        height: of the box it is drawn in.
         top: where the largest power lies.
         bottom: where the least lies.
         low: the least power.
@@ -108,7 +108,7 @@ class Bars:
         alt: what is to be seen.
     """
 
-    width: int
+    right: float
     wide: float
     height: int
     top: float
@@ -131,22 +131,18 @@ def _bars(lesson: Lesson) -> Bars:
         tall = unit * min(high - low, max(0.0, math.log10(size) - low)) if size else 0.0
         bars.append((LEFT + column * COLUMN + (BOX - WIDE) / 2, bottom - tall, tall))
     return Bars(
-        width=COLUMN * (len(sizes) + 1),
+        right=COLUMN * (len(sizes) + 1) - 34,
         wide=WIDE,
         height=146,
         top=top,
         bottom=bottom,
         low=low,
         high=high,
-        lines=[(bottom - unit * (power - low), _power(power)) for power in range(low, high + 1, 4)],
+        lines=[(bottom - unit * (power - low), powers(f"1e{power:+}")) for power in range(low, high + 1, 4)],
         bars=bars,
         labels=[(LEFT + BOX / 2 + column * COLUMN, f"dL/dO_{column + 1}") for column in range(len(sizes))],
         alt="The size of the gradient at each output, as a bar: " + ", ".join(short_number(size) for size in sizes),
     )
-
-
-def _power(power: int) -> str:
-    return f"10{_raised(power)}" if power else "1"
 
 
 def _playground(lesson: Lesson) -> dict[str, Any]:
@@ -183,7 +179,7 @@ def _costs(lesson: Lesson) -> list[Figure]:
     for title, of, unit in kinds:
         lines = [(NAMES.get(name, name), [unit * value for value in of[name]]) for name in cost.networks]
         drawn.append(_lines(title, range(len(cost.words)), lines, "words", [f"{count:,}" for count in cost.words]))
-    return _known(drawn)
+    return shown(drawn)
 
 
 def _comparisons(lesson: Lesson) -> list[dict[str, Any]]:
@@ -193,7 +189,9 @@ def _comparisons(lesson: Lesson) -> list[dict[str, Any]]:
         (
             "Only order decides",
             lesson.only_order,
-            f"Which of two words comes first, {actors}? The other words do not count. Every sentence has its mirror.",
+            f"Which of two words comes first, {actors}? The other words do not count. Every sentence has its mirror, "
+            "the two words exchanged, of the other class: a network that cannot see the order gives both the same answer, "
+            "and is right in one of them.",
         ),
         (
             "Real text: which package?",
@@ -202,12 +200,12 @@ def _comparisons(lesson: Lesson) -> list[dict[str, Any]]:
         ),
         ("Real text: which character?", lesson.characters, "Python source code: which character comes next?"),
     )
-    shown = []
+    problems = []
     for title, compared, question in kinds:
         gaps = {difference.other: difference for difference in compared.differences}
         rows = [(contender, gaps.get(contender.name)) for contender in compared.contenders]
         unit = "accuracy" if compared.higher_is_better else "nats per character, lower is better"
-        shown.append(
+        problems.append(
             {
                 "title": title,
                 "question": question,
@@ -217,7 +215,7 @@ def _comparisons(lesson: Lesson) -> list[dict[str, Any]]:
                 "notes": told.order(compared, NAMES),
             }
         )
-    return shown
+    return problems
 
 
 def _reached(lesson: Lesson) -> Figure | None:
@@ -238,7 +236,7 @@ def _learned(lesson: Lesson) -> list[Figure]:
     horizon = _lines(
         "Horizon: steps back with 1 % of the gradient left", updates, [(run.name, run.horizon) for run in runs], "updates"
     )
-    return _known([accuracy, horizon])
+    return shown([accuracy, horizon])
 
 
 def _judged(lesson: Lesson) -> list[dict[str, Any]]:
@@ -260,7 +258,7 @@ def _clipped(lesson: Lesson) -> list[Figure]:
     updates = max((run.updates for run in runs), key=len)
     accuracy = [(name, run.accuracy) for name, run in zip(names, runs, strict=True)]
     largest = [(name, run.largest_gradient) for name, run in zip(names, runs, strict=True)]
-    return _known(
+    return shown(
         [
             _lines("Accuracy", updates, accuracy, "updates"),
             _lines("Largest gradient, before clipping", updates, largest, "updates", log=True),
@@ -283,7 +281,7 @@ def _adagrad(lesson: Lesson) -> dict[str, Any]:
     return {
         "name": name,
         "table": table,
-        "figures": _known(
+        "figures": shown(
             [
                 _lines(f"αₜ of {told.plain(name)}", updates, [("Adagrad", sums)], "updates"),
                 _lines("The important graph: the rate in effect", updates, in_effect, "updates", log=True),
@@ -304,7 +302,7 @@ def _rates(lesson: Lesson) -> list[Figure]:
     rates += [(f"{kind}: {of.word}", of.rate) for kind, of in words]
     others: list[tuple[str, Numbers]] = [(name, run.frequent.rate) for name, run in runs.items()]
     losses: list[tuple[str, Numbers]] = [(name, run.losses) for name, run in runs.items()]
-    return _known(
+    return shown(
         [
             _lines("Adagrad's αₜ", updates, sums, "updates", log=True),
             _lines("Adagrad's αₜ¹", updates, rates, "updates", log=True),
@@ -328,7 +326,7 @@ def _disadvantage(lesson: Lesson) -> list[Figure]:
         ]
 
     spike = [Mark(float(found.spike_at), None, f"a gradient {found.spike:g} times too large")]
-    return _known([*pair("The target moves", found.moving, moves), *pair("After one spike", found.spiked, spike)])
+    return shown([*pair("The target moves", found.moving, moves), *pair("After one spike", found.spiked, spike)])
 
 
 def _lines(
@@ -347,7 +345,7 @@ def _lines(
         known = [value for value in values if value is not None]
         if known:
             ends.append(f"{name} from {short_number(known[0], 3)} to {short_number(known[-1], 3)}")
-    drawn = figure(
+    return figure(
         title,
         [Curve(name, x, values, look) for (name, values), look in zip(lines, cycle(LOOKS), strict=False)],
         x_label=x_label,
@@ -356,17 +354,6 @@ def _lines(
         log=log or x_names is not None,
         marks=marks,
     )
-    if drawn is None:
-        return None
-    ticks = [
-        replace(tick, label=re.sub(r"^1e([+-]\d+)$", lambda found: f"10{_raised(int(found[1]))}", tick.label))
-        for tick in drawn.y_ticks
-    ]
-    return replace(drawn, y_ticks=ticks)
-
-
-def _raised(power: int) -> str:
-    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _smooth(x: Sequence[float], lines: Sequence[tuple[str, Numbers]]) -> tuple[list[float], list[tuple[str, Numbers]]]:
@@ -378,7 +365,3 @@ def _smooth(x: Sequence[float], lines: Sequence[tuple[str, Numbers]]) -> tuple[l
         return sum(known) / len(known) if known else None
 
     return [x[stop - 1] for stop in stops], [(name, [mean(values, stop) for stop in stops]) for name, values in lines]
-
-
-def _known(figures: Sequence[Figure | None]) -> list[Figure]:
-    return [drawn for drawn in figures if drawn is not None]

@@ -90,10 +90,7 @@ def short_number(number: Any, digits: int = DIGITS) -> str:
         >>> short_number(1.5e-7), short_number(0.25)
         ('1.500·10⁻⁷', '0.2500')
     """
-    text = formats.number(float(number), digits)
-    base, _, power = text.partition("e")
-    powers = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-    return f"{base}·10{str(int(power)).translate(powers)}" if power and text[-1].isdigit() else text
+    return formats.powers(formats.number(float(number), digits))
 
 
 def _value(number: Any, digits: int, *, signed: bool) -> Markup:

@@ -190,8 +190,8 @@ def _task(details: Mapping[str, Any]) -> dict[str, Any]:
         "per_class": sorted(classes, key=lambda row: -(row.get("support") or 0))[:ROWS],
         "classes_left_out": max(0, len(classes) - ROWS),
         "worst": worst,
-        "worst_forecasts": _drawn([figures.forecast(w, details.get("level")) for w in worst if "median" in w]),
-        "examples": _drawn(examples),
+        "worst_forecasts": figures.shown([figures.forecast(w, details.get("level")) for w in worst if "median" in w]),
+        "examples": figures.shown(examples),
         "per_step": figures.per_step(details.get("per_step_mae") or {}),
         "scatter": plot,
         "scatter_dots": dots,
@@ -205,10 +205,6 @@ def _narrow(sample: Mapping[str, Any]) -> bool:
     """Whether a generated text is a list of short lines, which would leave most of the page empty."""
     lines = str(sample.get("text") or "").split("\n")
     return len(lines) > SHOWN and max(map(len, lines)) <= NARROW
-
-
-def _drawn(plots: Sequence[figures.Figure | None]) -> list[figures.Figure]:
-    return [plot for plot in plots if plot is not None]
 
 
 def _confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> dict[str, Any] | None:
@@ -254,7 +250,7 @@ def _used(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     values = {key: value for section in sections.values() for key, value in section.items()}
 
     def used(key: str, value: Any) -> bool:
-        if value is None or value == []:
+        if not formats.is_set(value):
             return False
         if key not in described or value != described[key].default:
             return True

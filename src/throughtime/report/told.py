@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from throughtime.report.formats import number
+from throughtime.report.notation import short_number as number
 
 if TYPE_CHECKING:  # the lesson is measured in a layer below this one, which is handed its record
     from throughtime.experiments.learning import Learning
@@ -82,13 +83,15 @@ def clipping(runs: tuple[Learning, Learning], start: Reach) -> str:
         runs: without and with clipping.
         start: of the same network before its first update.
     """
-    ends = [run.accuracy[-1] if run.accuracy else run.score for run in runs]
-    free, held = (f"an accuracy of {number(end, 3)}" for end in ends)
+    ends = [0.0 if run.diverged_at else run.accuracy[-1] for run in runs]
+    free, held = map(_end, runs)
     said = f"Before the first update a step multiplies its gradient by exp({number(start.gain, 3)}) on average. "
     if ends[1] <= ends[0] + ROSE:
-        return said + f"Clipping was no help here: without it the run ended at {free}, with it at {held}."
-    said += f"Without clipping this run ended at {free}, with it at {held}. "
-    peaks = [max(run.largest_gradient, default=0.0) for run in runs]
+        return said + f"Clipping was no help here: without it the run {free}, with clipping it {held}."
+    said += f"Without clipping this run {free}; with clipping it {held}. "
+    peaks = [run.peak or 0.0 for run in runs]
+    if runs[0].diverged_at:
+        return said + f"Without clipping the largest gradient before that was {number(peaks[0], 3)}."
     told = f"at most {number(peaks[0], 3)}, against {number(peaks[1], 3)} before they were clipped"
     if peaks[0] > peaks[1]:
         return said + f"The gradients without clipping were the larger ones: {told}."
@@ -96,6 +99,67 @@ def clipping(runs: tuple[Learning, Learning], start: Reach) -> str:
         f"The gradients without clipping were not the larger ones: {told}. A few long steps early on may be enough to spoil a "
         "run; these charts do not show it."
     )
+
+
+def learners(runs: Sequence[Learning]) -> str:
+    """Which networks learned a task, and which cannot be told from guessing.
+
+    Args:
+        runs: all networks on one task.
+    """
+    done = [f"“{run.name}” after {run.learned_after} updates" for run in runs if run.learned_after is not None]
+    said = f"{len(done) or 'No one'} of {len(runs)} networks had 95 % right{f': {_listed(done)}' if done else ''}. "
+    # Two standard errors of the share that is right by guessing.
+    lost = [run for run in runs if run.score <= run.guessing + 2 * math.sqrt(run.guessing * (1 - run.guessing) / run.scored)]
+    if lost:
+        least, most = (number(end(run.score for run in lost), 3) for end in (min, max))
+        ended = f"at {least}" if least == most else f"between {least} and {most}"
+        told = _listed([f"“{run.name}”" for run in lost])
+        said += f"No better than guessing, which is right in {number(lost[0].guessing, 3)}: {told}, {ended}."
+    return said.strip()
+
+
+def either(first: Sequence[Learning], second: Sequence[Learning]) -> str:
+    """Which networks learned one task and not the other.
+
+    Args:
+        first: all networks on a task.
+        second: some of them on another.
+    """
+    before = {run.name: run.learned_after is not None for run in first}
+    found = [run for run in second if before[run.name] != (run.learned_after is not None)]
+    return " ".join(
+        f"Within these updates “{run.name}” learned {run.task if run.learned_after else first[0].task}, but not "
+        f"{first[0].task if run.learned_after else run.task}: one task does not tell how a network fares on another."
+        for run in found
+    )
+
+
+def absent(name: str) -> str:
+    """What it means that a number measured for a statement is not there.
+
+    Args:
+        name: of the number.
+    """
+    return "not within the sequence" if name.startswith("horizon") else "never" if name.startswith("updates") else "not defined"
+
+
+def exchanged(lesson: Lesson) -> str:
+    """What exchanging two words does to the prediction.
+
+    Args:
+        lesson: with the sentence and the exchanged one.
+    """
+    first = lesson.sentence
+    case = next(
+        case
+        for case in lesson.cases
+        if case.words != first.words
+        and case.network.tied == first.network.tied
+        and case.network.cell.nonlinearity == first.network.cell.nonlinearity
+    )
+    was, now = number(first.updates[0].y_hat), number(case.updates[0].y_hat)
+    return f"ŷ is {now}, and was {was}." if was != now else f"With these weights ŷ stays {was}, in four digits."
 
 
 def rising(learned: Sequence[Learning]) -> str:
@@ -109,8 +173,8 @@ def rising(learned: Sequence[Learning]) -> str:
         before = -(-len(run.accuracy) // 4)
         early, late = run.accuracy[:-before], run.accuracy[-before:]
         if run.learned_after is None and early and max(late) > max(early) + ROSE:
-            names.append(run.name)
-    return f"Still getting better when training ended: {', '.join(names)}." if names else ""
+            names.append(f"“{run.name}”")
+    return f"Still getting better when training ended: {_listed(names)}." if names else ""
 
 
 def graph(lesson: Lesson) -> str:
@@ -140,12 +204,13 @@ def graph(lesson: Lesson) -> str:
     slower = losses[1] > losses[0]
     told += (
         f"Adagrad's loss falls {'more slowly' if slower else 'sooner'} than SGD's: after {len(found.updates)} updates "
-        f"{number(losses[1], 3)} against {number(losses[0], 3)}."
+        f"{number(losses[1], 3)} against {number(losses[0], 3)}. Neither α was tuned: {number(found.alpha)} for Adagrad, "
+        f"{number(alpha)} for SGD."
     )
     squares = {key: float(gradient.ravel()[0]) ** 2 for key, gradient in found.updates[0].gradients.items()}
     share = squares[out] / sum(squares.values()) if sum(squares.values()) else 0.0
     if slower and share > 0.5:
-        told += f" {plain(out)} does most of the work here: it has {share:.1%} of the first squared gradient."
+        told += f" {plain(out)} does most of the work here: it has {number(100 * share, 3)} % of the first squared gradient."
     return told
 
 
@@ -240,6 +305,18 @@ def plain(name: str) -> str:
         + below.translate(str.maketrans("0123456789t", "₀₁₂₃₄₅₆₇₈₉ₜ"))
         + above.translate(str.maketrans("0123456789t", "⁰¹²³⁴⁵⁶⁷⁸⁹ᵗ"))
     )
+
+
+def _end(run: Learning) -> str:
+    """How a run ended."""
+    if run.diverged_at is None:
+        return f"ended at an accuracy of {number(run.accuracy[-1], 3)}"
+    return f"broke off at update {run.diverged_at}, where its loss or gradient was no finite number"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a row, the last after an "and"."""
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def _error(run: TrackingRun) -> float:

@@ -238,9 +238,5 @@ def _mean(steps: Tensor, lengths: Tensor) -> Tensor:
         lengths: ``[B]``.
     """
     count = lengths.to(steps.device).clamp(min=1)[:, None]
-    return _rounded(steps.sum(dim=0, dtype=torch.float64) / count, steps)
-
-
-def _rounded(mean: Tensor, like: Tensor) -> Tensor:
-    """A mean that was summed in float64, where float32 values of about one size add up without rounding, in any order."""
-    return mean.to(like.dtype)
+    # In float64 float32 values of about one size add up without rounding, in any order.
+    return (steps.sum(dim=0, dtype=torch.float64) / count).to(steps.dtype)

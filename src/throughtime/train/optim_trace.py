@@ -372,12 +372,20 @@ def _exhaustion(trace: ParameterTrace, sums: bool) -> Exhaustion:
 
 
 def _as_json(trace: ParameterTrace | WeightTrace) -> dict[str, Any]:
-    values = {field.name: _plain(getattr(trace, field.name)) for field in fields(trace)}
+    values = {field.name: plain(getattr(trace, field.name)) for field in fields(trace)}
     return {"alpha_t^1" if name == "rate" else name: value for name, value in values.items()}
 
 
-def _plain(values: npt.NDArray[np.float64]) -> list[Any]:
-    """As nested lists, which JSON can hold."""
+def plain(values: npt.NDArray[np.float64]) -> list[Any]:
+    """As nested lists, which JSON can hold; what is not a finite number is ``None``.
+
+    Args:
+        values: of any shape but a single number.
+
+    Example:
+        >>> plain(np.array([[1.5, np.nan], [np.inf, 0.0]]))
+        [[1.5, None], [None, 0.0]]
+    """
     if values.ndim > 1:
-        return [_plain(row) for row in values]
+        return [plain(row) for row in values]
     return [value if math.isfinite(value) else None for value in values.tolist()]
