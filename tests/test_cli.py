@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pty
 import re
@@ -21,7 +22,7 @@ import pytest
 import throughtime
 from throughtime.cli import main
 from throughtime.cli.options import settings_of
-from throughtime.cli.tables import result_lines
+from throughtime.cli.tables import check_out, check_places, result_lines, write_table
 from throughtime.errors import SettingsError
 from throughtime.report.formats import plain
 from throughtime.settings import SECTIONS, Settings
@@ -353,9 +354,62 @@ def test_forecast_with_what_is_known_in_advance(runs: dict[str, Path], capsys: p
     assert call(capsys, "forecast", runs["sales.csv"], "--future", "ahead.csv", "--out", "next.jsonl")[:2] == (0, "")
     rows = [json.loads(line) for line in Path("next.jsonl").read_text().splitlines()]
     assert [row["time"] for row in rows] == ["2007-01", "2007-02", "2007-03"]
-    assert all(len(f"{row[name]:.20g}".replace(".", "")) >= 9 >= len(str(row[name]).replace(".", "").lstrip("0-"))
-               for row in rows for name in ("forecast", "lower", "upper")), "no more digits than there are"  # fmt: skip
+    assert call(capsys, "forecast", runs["sales.csv"], "--future", "ahead.csv", "--out", "next.parquet")[:2] == (0, "")
+    exact = pl.read_parquet("next.parquet")
+    for name in ("forecast", "lower", "upper"):
+        step = float(exact[name].diff().abs().median())
+        for row, value in zip(rows, exact[name], strict=True):
+            assert row[name] != value, "Parquet has all digits"
+            assert abs(row[name] - value) <= 0.5e-8 * step, "nine digits of what it varies by, no fewer"
+            assert row[name] == round(row[name], 8 - math.floor(math.log10(step))), "and no more"
     assert call(capsys, "forecast", runs["names.txt"])[0] == 2
+
+
+def test_what_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+    data, other = tmp_path / "data.csv", tmp_path / "out.csv"
+    data.write_text("text\n")
+    (tmp_path / "link.csv").symlink_to(data)
+    check_places(other, None, tmp_path / "b.csv", read=[data, None])
+    for files, said in (
+        ([tmp_path / "no" / "x.csv"], "there is no folder"),
+        ([tmp_path], "is a folder; name a file"),
+        ([data], "is the data that is read; name another file"),
+        ([tmp_path / "link.csv"], "is the data that is read; name another file"),
+        ([other, None, other], "is named twice; give each its own file"),
+        ([Path("x.csv"), Path("x.csv").absolute()], "is named twice"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            check_places(*files, read=[data])
+    with pytest.raises(SettingsError, match=r"ends in \.txt, expected \.csv, \.parquet, \.jsonl"):
+        check_out(tmp_path / "x.txt")
+    with pytest.raises(SettingsError, match="is the data that is read"):
+        check_out(data, None, data)
+
+
+def test_digits_count_from_what_numbers_vary_by(capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+    """Not from their level, which would leave nothing of a forecast at a high one; Parquet has all of them."""
+    low = [7000 * math.sin(row) for row in range(6)]
+    high = [1e9 + value for value in low]
+    odd = [0.30000001192092896, math.nan, math.inf, 1.2345678987654e-12, 0.7, -math.inf]
+    table = {"high": high, "both": [*low[:3], *high[3:]], "odd": odd}
+    for out, read in (
+        (tmp_path / "t.csv", pl.read_csv),
+        (tmp_path / "t.jsonl", pl.read_ndjson),
+        (tmp_path / "t.parquet", None),
+    ):
+        write_table(table, out)
+        found = pl.read_parquet(out) if read is None else read(out)
+        for name in ("high", "both"):
+            wrong = max(abs(a - b) for a, b in zip(found[name], table[name], strict=True))
+            assert (wrong == 0) if read is None else (0 < wrong < 1e-5), (out, name)
+    write_table(table, None)
+    written = [line.split(",")[2] for line in capsysbinary.readouterr().out.decode().splitlines()[1:]]
+    assert written == ["0.300000012", "NaN", "inf", "1.2345679e-12", "0.7", "-inf"]
+    for constant in ([1e9 + 0.125], [math.nan], [0.0, 0.0], []):
+        write_table({"x": constant}, tmp_path / "one.csv")
+        assert pl.read_csv(tmp_path / "one.csv", schema={"x": pl.Float64})["x"].fill_nan(None).to_list() == [
+            None if math.isnan(value) else value for value in constant
+        ]
 
 
 def test_forecast_goes_on_after_the_files_of_all_parts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

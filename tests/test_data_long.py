@@ -13,6 +13,7 @@ import pytest
 
 from throughtime.data.long import read_long
 from throughtime.data.records import Dataset
+from throughtime.data.tablefile import Table
 from throughtime.data.tables import read_table
 from throughtime.errors import DataError
 from throughtime.settings import Settings
@@ -186,6 +187,19 @@ def test_names_that_look_like_numbers_are_those_of_the_file(names: tuple[str, st
     assert content.targets == [[*names] * 2] * 6
     path.write_text("unique_id,ds,y\n" + "".join(f"{name},2020-01-{day:02},{day}\n" for name in names for day in range(1, 20)))
     assert [series.id for series in read_table(path, Settings()).content.series] == list(names)
+
+
+def test_the_text_of_names_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[object] = []
+    whole = Table._read
+    monkeypatch.setattr(Table, "_read", lambda table, columns, rows: reads.append(columns) or whole(table, columns, rows))
+    path = tmp_path / "moves.csv"
+    rows = [f"{name},{step},{step},{name % 2:02},{name:03}" for name in range(6) for step in range(4)]
+    path.write_text("\n".join(["id,step,x,label,who", *rows]) + "\n")
+    found = read_table(path, Settings.of({"id": "id", "group": "who", "task": "classify"}))
+    assert found.content.targets == ["00", "01"] * 3
+    assert found.content.groups == [f"00{name}" for name in range(6)]
+    assert len(reads) == 3, "a sample to guess from, all as numbers, and the text of all names at once"
 
 
 def test_labels_of_which_most_are_numbers(tmp_path: Path) -> None:

@@ -156,6 +156,9 @@ def test_warnings_of_repeated_rows_name_their_file(tmp_path: Path) -> None:
         return [line for line in fit_to(train, tmp_path / out, **settings, **QUICK)["warnings"] if "repeated" in line]
 
     assert said("alone") == ["train.csv: repeated rows: 5 of 55; they are kept, and stay in one part"]
+    assert said("validated", valid=valid) == [
+        f"{name}.csv: repeated rows: 5 of 55; they are kept" for name in ("train", "valid")
+    ]
     assert said("tested", test=test) == [
         "train.csv: repeated rows: 5 of 55; they are kept, and stay in one part",
         "test.csv: repeated rows: 5 of 55; they are kept",

@@ -457,11 +457,11 @@ def test_quotes_are_read_as_the_standard_library_does(seed: int, tmp_path: Path,
             assert all(len(row) == 3 for row in expected)
         except (csv.Error, AssertionError):
             with pytest.raises(DataError):
-                open_table(path).cells(["one", "two", "three"])
+                list(open_table(path).cells(["one", "two", "three"]))
             refused += 1
             continue
         table = open_table(path)
-        found = table.cells(["one", "two", "three"]).drop(ROW).rows()
+        found = pl.concat(table.cells(["one", "two", "three"])).drop(ROW).rows()
         assert found == [tuple(text or None for text in row) for row in expected]
         assert table.irregular is ('"' in re.sub(r'(?:(?<=[,\n])|^)"(?:[^"]|"")*"(?=[,\n]|$)', "", content))
         taken, regular = taken + 1, regular + (not table.irregular)

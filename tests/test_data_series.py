@@ -500,6 +500,24 @@ def test_times_with_and_without_an_offset_are_not_mixed() -> None:
     assert "row 5, column 'ds': '2024-01-04T00:00:00' has no offset from UTC, where other rows have one" in refused(zoned)
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Vienna"])
+def test_times_with_a_zone_are_those_of_utc(zone: str) -> None:
+    """Vienna's offset changes on 31 March: the times of a series have one form."""
+    hours = pl.datetime_range(datetime(2024, 3, 30), datetime(2024, 4, 1), "1h", time_zone=zone, eager=True)
+    found = panel({"ds": hours, "y": np.arange(len(hours)), "f": np.arange(len(hours))}, future="f")
+    assert found.form == form_of([hours]) == "+00:00"
+    utc = hours.dt.convert_time_zone("UTC").dt.to_string("%Y-%m-%dT%H:%M:%S+00:00").to_list()
+    assert written(found.series[0].times, found.form) == utc
+    later = hours.tail(1).dt.offset_by("1h")
+    settings = Settings.of({"future": "f"})
+    assert len(future_rows(pl.DataFrame({"ds": later, "f": [1.0]}), HERE, found, settings).series[0].times) == len(hours) + 1
+    for naive in (later.dt.replace_time_zone(None), later.dt.to_string("%Y-%m-%d %H:%M:%S")):
+        with pytest.raises(DataError, match="one has an offset from UTC, the other none"):
+            future_rows(pl.DataFrame({"ds": naive, "f": [1.0]}), HERE, found, settings)
+    naive = panel({"ds": hours.dt.convert_time_zone("UTC").dt.replace_time_zone(None), "y": np.arange(len(hours))})
+    assert naive.form == "second"
+
+
 def test_what_is_known_in_advance_has_an_offset_if_the_series_has_one() -> None:
     settings = Settings.of({"future": "f"})
     known = {**dated("2024-01-{:02}T00:00:00+02:00", range(1, 21)), "f": list(range(20))}

@@ -19,6 +19,7 @@ from throughtime.errors import RunError
 from throughtime.store import (
     FORMAT_VERSION,
     RunDirectory,
+    check_fields,
     files,
     load_tensors,
     read_json,
@@ -356,6 +357,32 @@ def test_create_writes_its_config_first(tmp_path: Path) -> None:
     assert run.records("metrics.jsonl") == []
     run.write_result({**RESULT, "accuracy": 1.0})
     assert run.result() == {"format_version": FORMAT_VERSION, **RESULT, "accuracy": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "fields"),
+    [
+        ("timings.jsonl", {"update": 1, "seconds": "x"}, "update and seconds"),
+        ("timings.jsonl", {"update": 1, "seconds": None}, "update and seconds"),
+        ("timings.jsonl", {"update": 0.5, "seconds": 1.5}, "update and seconds"),
+        ("timings.jsonl", [1, 2.5], "update and seconds"),
+        ("metrics.jsonl", {"update": "1"}, "update"),
+    ],
+)
+def test_a_record_of_another_kind_is_refused_in_one_line(name: str, line: object, fields: str, tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", CONFIG)
+    good = json.dumps({"update": 2, "seconds": 0.5})
+    (run.path / name).write_text(f"{good}\n{json.dumps(line)}\n{good}\n")
+    for look in (run.records, lambda name: run.keep_records(name, 5)):
+        with pytest.raises(RunError) as caught:
+            look(name)
+        assert str(caught.value) == f"{run.path / name} line 2 is damaged; expected a record in JSON with {fields} as numbers"
+
+
+def test_fields_are_checked_against_their_kind() -> None:
+    check_fields("timings.jsonl", {"seconds": 0.5}, {"seconds": float})
+    with pytest.raises(RunError, match=r'^timings\.jsonl is damaged: seconds is "x", expected a number$'):
+        check_fields("timings.jsonl", {"seconds": "x"}, {"seconds": float})
 
 
 def test_a_run_in_the_way(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_large_text_goes_to_a_file_and_is_the_same(tmp_path: Path, monkeypatch: 
     part = Sequences("text", slices)
     task = prepared()
     small = task.encode(part)
-    monkeypatch.setattr("throughtime.tasks.lm._IN_MEMORY", 10)
+    monkeypatch.setattr("throughtime.data.spool.IN_MEMORY", 10)
     large = task.encode(part)
     assert isinstance(large.stream, np.memmap)
     assert np.array_equal(large.stream, small.stream)
@@ -381,9 +381,9 @@ def test_pieces_of_pairs_join_to_whole_characters(seed: int) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"temperature": -1}, "temperature is -1"),
-        ({"length": 0}, "length is 0"),
-        ({"top_k": 0}, "top_k 0"),
+        ({"temperature": -1}, "^--temperature is -1, expected a number from 0 up$"),
+        ({"length": 0}, "^--length is 0, expected a whole number from 1 up$"),
+        ({"top_k": 0}, "^--top-k is 0, expected a whole number from 1 up$"),
         ({"temperature": float("nan")}, "nan"),
     ],
 )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from throughtime.errors import RunError, SettingsError
 
+if TYPE_CHECKING:
+    import polars as pl
+
 ENDINGS = (".csv", ".parquet", ".jsonl")
 _DIGITS = 9
+"""Of a number in CSV and JSONL: what a network says in float32 is no more exact."""
 
 
 def check_out(out: Path | None, *sources: Path | None) -> None:
@@ -30,12 +35,30 @@ def check_out(out: Path | None, *sources: Path | None) -> None:
         return
     if out.suffix.lower() not in ENDINGS:
         raise SettingsError(f"--out {out} ends in {out.suffix or 'nothing'}, expected {', '.join(ENDINGS)}")
-    if not out.parent.is_dir():
-        raise SettingsError(f"--out {out}: there is no folder {out.parent}; make it, or name another")
-    if out.is_dir() or any(
-        source is not None and source.exists() and out.exists() and out.samefile(source) for source in sources
-    ):
-        raise SettingsError(f"--out {out} is {'a folder' if out.is_dir() else 'the data that is read'}; name another file")
+    check_places(out, read=sources)
+
+
+def check_places(*files: Path | None, read: Iterable[Path | None] = ()) -> None:
+    """Raise where files cannot be written, before anything is computed.
+
+    Args:
+        files: each once; ``None`` is passed over.
+        read: the data, which must not be written over.
+
+    Raises:
+        SettingsError: a folder that is not there, a folder in place of a file, one file twice, or the data itself.
+    """
+    wanted = [file for file in files if file is not None]
+    sources = [source for source in read if source is not None and source.exists()]
+    for place, file in enumerate(wanted):
+        if not file.parent.is_dir():
+            raise SettingsError(f"{file}: there is no folder {file.parent}; make it, or name another")
+        if file.is_dir():
+            raise SettingsError(f"{file} is a folder; name a file")
+        if file.exists() and any(file.samefile(source) for source in sources):
+            raise SettingsError(f"{file} is the data that is read; name another file")
+        if file.absolute() in [earlier.absolute() for earlier in wanted[:place]]:
+            raise SettingsError(f"{file} is named twice; give each its own file")
 
 
 def write_table(table: dict[str, list[Any]], out: Path | None) -> None:
@@ -55,10 +78,9 @@ def write_table(table: dict[str, list[Any]], out: Path | None) -> None:
 
     frame, content = pl.DataFrame(table, strict=False), io.BytesIO()
     ending = ".csv" if out is None else out.suffix.lower()
-    if ending != ".parquet":  # what a network says in float32 is no more exact than this
-        frame = frame.with_columns(pl.selectors.float().round_sig_figs(_DIGITS))
     if ending != ".parquet":
-        frame = frame.with_columns(pl.selectors.datetime().dt.to_string("%Y-%m-%d %H:%M:%S"))
+        rounded = [_rounded(column) for column in frame if column.dtype.is_float()]
+        frame = frame.with_columns(*rounded, pl.selectors.datetime().dt.to_string("%Y-%m-%d %H:%M:%S"))
     writers: dict[str, Callable[[io.BytesIO], object]]
     writers = {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".jsonl": frame.write_ndjson}
     writers[ending](content)
@@ -73,6 +95,23 @@ def write_table(table: dict[str, list[Any]], out: Path | None) -> None:
         raise
     except OSError as error:
         raise RunError(f"stdout cannot be written to: {error.strerror}; give --out FILE, in a place with space") from error
+
+
+def _rounded(column: pl.Series) -> pl.Series:
+    """Numbers with as many digits as a network in float32 can mean, counted from what they vary by, whatever their level.
+
+    A number that is smaller than that has as many of its own.
+    """
+    known = column.filter(column.is_finite())
+    steps = known.diff().abs()
+    # From row to row, since a table may hold many series, of different levels, one after the other.
+    spread = cast("float | None", steps.filter(steps > 0).median())
+    if spread is None:
+        return column
+    decimals = max(_DIGITS - 1 - math.floor(math.log10(min(spread, sys.float_info.max))), 0)
+    if math.log10(cast("float", known.abs().max())) + decimals > sys.float_info.dig:
+        return column  # float64 holds no more digits than these
+    return column.round(decimals).zip_with(column.abs() > spread, column.round_sig_figs(_DIGITS))
 
 
 def score_lines(scores: dict[str, float], metric: str, label: str) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from throughtime.data.spool import Spool
 
 _POOL = 32
 
@@ -25,11 +28,13 @@ class Ragged:
     offsets: NDArray[np.int64]
 
     @classmethod
-    def of(cls, sequences: Sequence[NDArray[Any]]) -> Ragged:
-        """From one array a sequence."""
-        offsets = np.zeros(len(sequences) + 1, dtype=np.int64)
-        np.cumsum([len(sequence) for sequence in sequences], out=offsets[1:])
-        return cls(np.concatenate(sequences) if len(sequences) else np.zeros(0), offsets)
+    def of(cls, sequences: Iterable[NDArray[Any]]) -> Ragged:
+        """From one array a sequence, in a temporary file if they are large together."""
+        spool, ends = Spool(), array("q", [0])
+        for sequence in sequences:
+            spool.add(sequence)
+            ends.append(ends[-1] + len(sequence))
+        return cls(spool.array(), np.array(ends, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

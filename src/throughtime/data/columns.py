@@ -156,6 +156,12 @@ def numbers(column: pl.Series, source: Path, mend: str = _FILL) -> NDArray[np.fl
     return values.fill_null(float("nan")).to_numpy().astype(np.float64, copy=False)
 
 
+def texts(column: pl.Series) -> list[Any]:
+    """The cells of a column as a list in which equal ones are one object: of names there are few, in many rows."""
+    seen: dict[Any, Any] = {}
+    return [seen.setdefault(cell, cell) for cell in column]
+
+
 def parts_of(column: pl.Series, where: Callable[[int], str]) -> list[str]:
     """The part of each row: ``train``, ``valid`` or ``test``.
 
@@ -174,7 +180,7 @@ def parts_of(column: pl.Series, where: Callable[[int], str]) -> list[str]:
             f"{where(bad[0])}: {column[bad[0]]!r} is no part of a split; expected train, valid (or validation, val, dev) or "
             "test; mend the cell, or name another column with --split-column"
         )
-    return parts.to_list()
+    return texts(parts)
 
 
 def one_per_group(column: pl.Series, codes: NDArray[np.int64], groups: Sequence[str], source: Path) -> pl.Series:
@@ -203,9 +209,9 @@ def one_per_group(column: pl.Series, codes: NDArray[np.int64], groups: Sequence[
     return column.gather(first)
 
 
-def as_it_is(column: pl.Series) -> pl.Series:
-    """The column itself: names of a table that was not read from text are what they are."""
-    return column
+def as_it_is(frame: pl.DataFrame) -> pl.DataFrame:
+    """The columns themselves: names of a table that was not read from text are what they are."""
+    return frame
 
 
 def codes_of(column: pl.Series, source: Path) -> tuple[NDArray[np.int64], list[str]]:

@@ -153,7 +153,10 @@ def is_divided(role: Role, settings: Settings) -> bool:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files in a folder and in its folders, sorted, but for hidden ones, compiled Python and runs; no link is followed."""
+    """All files in a folder and in its folders, sorted, but for hidden ones, compiled Python and runs.
+
+    Links to folders are not followed.
+    """
     found: list[Path] = []
     for base, folders, names in os.walk(folder, onerror=_unreadable):
         passed_over = {name for name in folders if name.startswith(".") or name == "__pycache__" or is_run(Path(base, name))}

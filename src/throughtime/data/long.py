@@ -48,7 +48,7 @@ def read_long(
     with_target: bool,
     *,
     role: Role = "training",
-    written: Callable[[pl.Series], pl.Series] = as_it_is,
+    written: Callable[[pl.DataFrame], pl.DataFrame] = as_it_is,
 ) -> Dataset:
     """The sequences of a table with a row for each step.
 
@@ -62,7 +62,7 @@ def read_long(
         settings: which columns are what; the rest is guessed.
         with_target: whether the label must be there.
         role: what it is read for; a part of its own need not have the column of the groups.
-        written: gives a column of names as the file has it, where numbers were made of them.
+        written: gives columns of names as the file has them, where numbers were made of them.
 
     Returns:
         The dataset; its sequences are numeric ``[T, F]`` float64, in the order in which their ids appear.
@@ -93,7 +93,9 @@ def read_long(
     target = taken.get("target")
     if target is None and data.target is None:
         target = _guessed_target(frame, [key, time, *taken.values(), *data.features], with_target, source)
-    codes, names = codes_of(written(frame[key]), source)
+    named = [key, target, *(taken.get(name) for name in ("split_column", "group"))]
+    text = written(frame.select({*named} - {None}))
+    codes, names = codes_of(text[key], source)
     order = _ordered(frame, codes, names, time, source)
     features, warnings = _features(frame, [key, time, target, *taken.values()], data.features, source)
     values = np.column_stack([numbers(frame[name], source) for name in features])[order]
@@ -106,15 +108,11 @@ def read_long(
     targets = None
     if target is not None:
         numeric = _are_numbers(frame[target], data.task, source)
-        labels = frame[target] if numeric else written(frame[target])
+        labels = (frame if numeric else text)[target]
         task, targets = _targets(labels, codes, names, order, cuts, data.task, numeric, with_target, source)
     elif task not in ("classify", "tag", "regress"):
         raise _not_served(task, source)
-    once = {
-        name: one_per_group(written(frame[taken[name]]), codes, names, source)
-        for name in ("split_column", "group")
-        if name in taken
-    }
+    once = {name: one_per_group(text[taken[name]], codes, names, source) for name in ("split_column", "group") if name in taken}
     content = Sequences(
         "numeric",
         np.split(settled, cuts),

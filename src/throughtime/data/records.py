@@ -78,19 +78,19 @@ class Sequences:
 
 
 class TextSlices(Sequence[str]):
-    """Documents that stay in their files: each is a range of bytes of one of them, decoded when asked for.
+    """Texts that stay where they are: each is a range of bytes of a file, or of memory, and decoded when asked for.
 
     Args:
-        paths: the files, UTF-8.
+        sources: the files, or the bytes themselves; UTF-8.
         file: per document, which file; int32 ``[n]``.
         start: its first byte; int64 ``[n]``.
         stop: the byte after its last; int64 ``[n]``.
     """
 
     def __init__(
-        self, paths: Sequence[Path], file: NDArray[np.int32], start: NDArray[np.int64], stop: NDArray[np.int64]
+        self, sources: Sequence[Path | memoryview], file: NDArray[np.int32], start: NDArray[np.int64], stop: NDArray[np.int64]
     ) -> None:
-        self.paths, self.file, self.start, self.stop = tuple(paths), file, start, stop
+        self.sources, self.file, self.start, self.stop = tuple(sources), file, start, stop
         self._open: tuple[int, mmap.mmap | bytes] = (-1, b"")
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class TextSlices(Sequence[str]):
     def __getitem__(self, row: int | slice | NDArray[np.int64]) -> str | TextSlices:
         if isinstance(row, int | np.integer):
             return "".join(self.pieces(int(row)))
-        return TextSlices(self.paths, self.file[row], self.start[row], self.stop[row])
+        return TextSlices(self.sources, self.file[row], self.start[row], self.stop[row])
 
     def sizes(self) -> NDArray[np.int64]:
         """The bytes of each document."""
@@ -122,17 +122,25 @@ class TextSlices(Sequence[str]):
             while end < stop and content[end] & 0xC0 == 0x80:  # within a character
                 end += 1
             try:
-                yield content[place:end].decode("utf-8")
+                yield str(content[place:end], "utf-8")
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{self.paths[self.file[row]]}: byte {place + error.start:,} is {content[place + error.start]:#04x}, "
+                    f"{self.sources[self.file[row]]}: byte {place + error.start:,} is {content[place + error.start]:#04x}, "
                     "which is not UTF-8; convert the file (iconv -f LATIN1 -t UTF-8 is a usual way)"
                 ) from None
             place = end
 
-    def _bytes(self, file: int) -> mmap.mmap | bytes:
+    def between(self, row: int, start: int, stop: int) -> bytes:
+        """Some bytes of a document, counted from its first one."""
+        begin = int(self.start[row])
+        return bytes(self._bytes(int(self.file[row]))[begin + start : begin + stop])
+
+    def _bytes(self, file: int) -> mmap.mmap | bytes | memoryview:
+        source = self.sources[file]
+        if isinstance(source, memoryview):
+            return source
         if self._open[0] != file:  # one at a time: there may be more files than may be open at once
-            with self.paths[file].open("rb") as handle:
+            with source.open("rb") as handle:
                 empty = not handle.seek(0, 2)
                 self._open = file, b"" if empty else mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         return self._open[1]
@@ -175,7 +183,8 @@ class Series:
         id: its name.
         times: ``datetime64[s]`` or int64, ``[n + m]``, m the steps beyond the last value for which future covariates are known.
         values: float64 ``[n]``; NaN is missing.
-        past: covariates known up to the last value; float64 ``[n, P]``; a missing one is as the one before it.
+        past: covariates known up to the last value; float64 ``[n, P]``; a missing one is as the one before it; NaN before the
+            first.
         future: covariates known in advance; float64 ``[n + m, U]``; what is missing was interpolated.
         static: what does not change; float64 ``[S]``.
         parts: per value ``"train"``, ``"valid"`` or ``"test"``, if the data says so itself.

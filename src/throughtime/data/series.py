@@ -30,7 +30,7 @@ def read_series(
     *,
     role: Role = "training",
     frequency: Frequency | None = None,
-    written: Callable[[pl.Series], pl.Series] = as_it_is,
+    written: Callable[[pl.DataFrame], pl.DataFrame] = as_it_is,
 ) -> Dataset:
     """The time series of a table.
 
@@ -44,7 +44,7 @@ def read_series(
         settings: which columns are what; the rest is guessed.
         role: what it is read for.
         frequency: of the series that these go on with, or that the model was fitted on.
-        written: gives a column of names as the file has it, where numbers were made of them.
+        written: gives columns of names as the file has them, where numbers were made of them.
 
     Returns:
         The dataset, its content a panel.
@@ -73,7 +73,7 @@ def future_rows(
     source: Path,
     panel: Panel,
     settings: Settings,
-    written: Callable[[pl.Series], pl.Series] = as_it_is,
+    written: Callable[[pl.DataFrame], pl.DataFrame] = as_it_is,
 ) -> Panel:
     """The panel with future covariates from a file: what is known in advance of the steps after the last values.
 
@@ -110,7 +110,7 @@ def future_rows(
             f"{kinds[panel.series[0].times.dtype.kind]}; "
             "expected times of the same kind"
         )
-    if frame[time[0]].dtype == pl.String and (form_of([frame[name] for name in time])[0] in "+-") != (panel.form[0] in "+-"):
+    if (form_of([frame[name] for name in time])[0] in "+-") != (panel.form[0] in "+-"):
         raise DataError(
             f"{source}: column {time[0]!r} and the times of the series differ: one has an offset from UTC, the other none; "
             "write both alike"
@@ -122,7 +122,7 @@ def future_rows(
     if name is None or (name not in frame.columns and len(panel.series) == 1):
         codes, names = np.zeros(len(frame), np.int64), None
     else:
-        codes, names = codes_of(written(frame[find(frame, name, "id", source)]), source)
+        codes, names = codes_of(written(frame.select(find(frame, name, "id", source))).to_series(), source)
         unknown = [known for known in names if known not in {series.id for series in panel.series}]
         if unknown:
             raise DataError(
@@ -178,7 +178,7 @@ def _continued(
     )
 
 
-def _rows(frame: pl.DataFrame, layout: Layout, source: Path, written: Callable[[pl.Series], pl.Series]) -> Rows:
+def _rows(frame: pl.DataFrame, layout: Layout, source: Path, written: Callable[[pl.DataFrame], pl.DataFrame]) -> Rows:
     """The cells of all series below each other, in the order of the file."""
     n = len(frame)
     covariates = np.empty((n, 0))
@@ -193,7 +193,7 @@ def _rows(frame: pl.DataFrame, layout: Layout, source: Path, written: Callable[[
         row = np.repeat(np.arange(n), 12)
         codes, names, cells, column = np.zeros(12 * n, np.int64), ["value"], list(layout.months), np.tile(np.arange(12), n)
     elif layout.id is not None:
-        codes, names = codes_of(written(frame[layout.id]), source)
+        codes, names = codes_of(written(frame.select(layout.id)).to_series(), source)
         values, starts, row = numbers(frame[layout.targets[0]], source), times, np.arange(n)
         cells, column = [layout.targets[0]], np.zeros(n, np.int64)
     else:

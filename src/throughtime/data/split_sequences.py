@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ DOCUMENTS = 20
 """Documents that are enough to give whole ones to each part; fewer are cut."""
 RARE = 2
 """Classes with no more members than this stay in the training part."""
+_PIECE = 1 << 20
+"""Bytes of a text that are looked at at a time."""
 MEND = "add data, or give the parts with --valid and --test"
 
 
@@ -116,7 +118,8 @@ def digests(sequences: Sequences, seed: int) -> NDArray[np.uint64]:
 def classes_of(task: str, sequences: Sequences) -> list[tuple[str, ...]]:
     """Per sequence, the classes that occur in it; an empty list for tasks that have none."""
     if task == "classify":
-        return [(name,) for name in sequences.targets]
+        each = {name: (name,) for name in set(sequences.targets)}
+        return [each[name] for name in sequences.targets]
     return [tuple(sorted(set(tags))) for tags in sequences.targets] if task == "tag" else []
 
 
@@ -139,7 +142,8 @@ def _bytes(sequences: Sequences, row: int) -> Iterable[bytes]:
         array = np.ascontiguousarray(inputs[row])
         return [f"{array.dtype.str}{array.shape}".encode(), array.tobytes()]
     if isinstance(inputs, TextSlices):
-        return (piece.encode() for piece in inputs.pieces(row))
+        size = int(inputs.stop[row] - inputs.start[row])
+        return (inputs.between(row, start, min(start + _PIECE, size)) for start in range(0, size, _PIECE))
     text = inputs[row] if sequences.kind == "text" else "\0".join(inputs[row])
     return [text.encode("utf-8", "surrogatepass")]
 
@@ -158,7 +162,8 @@ def _units(
     alike = _numbered(keys)
     if groups is None:
         return alike, []
-    group = _numbered(np.array(groups, dtype=str))
+    place = {name: number for number, name in enumerate(sorted(set(groups)))}
+    group = np.fromiter((place[name] for name in groups), np.int64, len(groups))
     unit = group
     while True:  # groups that share an input take the smallest of their numbers, until none changes
         joined = _least(_least(unit, alike)[alike], group)[group]
@@ -196,10 +201,15 @@ Held = tuple[tuple[str, int], ...]
 def _held(unit: NDArray[np.int64], units: int, classes: list[tuple[str, ...]]) -> list[Held]:
     if not classes:
         return [()] * units
-    counts: list[Counter[str]] = [Counter() for _ in range(units)]
-    for number, names in zip(unit.tolist(), classes, strict=True):
-        counts[number].update(names)
-    return [tuple(sorted(count.items())) for count in counts]
+    order = np.argsort(unit, kind="stable")
+    ends = np.cumsum(np.bincount(unit, minlength=units))
+    seen: dict[Held, Held] = {}  # of many units few differ
+    found = []
+    for stop, size in zip(ends.tolist(), np.bincount(unit, minlength=units).tolist(), strict=True):
+        count = Counter(chain.from_iterable(classes[row] for row in order[stop - size : stop].tolist()))
+        held = tuple(sorted(count.items()))
+        found.append(seen.setdefault(held, held))
+    return found
 
 
 def _assign(weights: Sequence[float], held: Sequence[Held], shares: tuple[float, ...], balanced: bool) -> list[int]:
@@ -254,9 +264,9 @@ def _by_position(sequences: Sequences, shares: tuple[float, ...], place: str) ->
     cuts.append(sizes)
     lengths = np.diff(cuts, axis=0)  # [parts, documents]
     if not lengths.any(axis=1).all():
-        raise DataError(
-            f"{place}: {plural(int(sizes.sum()), 'character')} are too few to divide into {len(shares)} parts; {MEND}"
-        )
+        total = int(sizes.sum())
+        few = f"{plural(total, 'character')} {'is' if total == 1 else 'are'} too few"
+        raise DataError(f"{place}: {few} to divide into {len(shares)} parts; {MEND}")
     made = [_between(sequences, begin, end) for begin, end in pairwise(cuts)]
     percent = " / ".join(f"{100 * length / sizes.sum():.0f} %" for length in lengths.sum(1))
     return made, f"{percent} of {'the text' if len(sequences) == 1 else 'each document'}, by position", []
@@ -268,7 +278,7 @@ def _between(sequences: Sequences, begin: NDArray[np.int64], end: NDArray[np.int
     part, begin, end = sequences.take(rows), begin[rows], end[rows]
     if isinstance(part.inputs, TextSlices):
         whole = part.inputs
-        return replace(part, inputs=TextSlices(whole.paths, whole.file, whole.start + begin, whole.start + end))
+        return replace(part, inputs=TextSlices(whole.sources, whole.file, whole.start + begin, whole.start + end))
     return replace(part, inputs=[text[b:e] for text, b, e in zip(part.inputs, begin, end, strict=True)])
 
 
@@ -278,9 +288,7 @@ def _cut(inputs: Sequence[str], row: int, place: int) -> int:
     if not isinstance(inputs, TextSlices):
         return inputs[row].find("\n", before, place + len(inputs[row]) // 100) + 1 or place
     size = int(inputs.sizes()[row])
-    with Path(inputs.paths[inputs.file[row]]).open("rb") as handle:
-        handle.seek(int(inputs.start[row]) + before)
-        window = handle.read(min(max(size // 100, 4), 1 << 20, size - place) + place - before)
+    window = inputs.between(row, before, place + min(max(size // 100, 4), 1 << 20, size - place))
     line = window.find(b"\n") + 1
     character = next((n for n in range(place - before, len(window)) if window[n] & 0xC0 != 0x80), len(window))
     return before + (line or character)

@@ -30,6 +30,8 @@ SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".pq", ".jsonl", ".ndjson")
 SAMPLE = 10_000
 COLUMNS = 20_000
 """The most that a table may have: every one is looked at, which would take minutes."""
+_PIECE, _CELL = 1 << 24, 64
+"""Bytes that are read at a time by the standard library, and what a cell takes beside its text."""
 ROW = "\0row"
 """The column of row numbers; no text file can have a column of that name."""
 
@@ -78,20 +80,25 @@ class Table:
         """The first rows, with numbers where a column holds nothing else; enough to guess from."""
         return typed(self._read(None, SAMPLE).drop(ROW))
 
-    def cells(self, columns: Sequence[str]) -> pl.DataFrame:
+    def cells(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """These columns as they are written (``String``, null where blank), and `ROW`: the number of each row, from 0.
+
+        Yields:
+            Some rows at a time, in their order: a table may be larger than memory.
 
         Raises:
             DataError: a row with another number of cells than the header, a quote that does not end, a cell that is a list.
         """
-        frame = self._read(columns, None)
-        for name in columns:
-            dtype = frame.schema[name]
-            if dtype.is_nested() or dtype == pl.Binary:
-                raise DataError(f"{self.path}: column {name!r} holds {dtype}, expected text or numbers; choose another column")
-            if dtype.is_float():
-                frame = frame.with_columns(pl.col(name).fill_nan(None))
-        return frame.with_columns(pl.col(name).cast(pl.String) for name in columns)
+        for frame in self._pieces(columns, None):
+            for name in columns:
+                dtype = frame.schema[name]
+                if dtype.is_nested() or dtype == pl.Binary:
+                    raise DataError(
+                        f"{self.path}: column {name!r} holds {dtype}, expected text or numbers; choose another column"
+                    )
+                if dtype.is_float():
+                    frame = frame.with_columns(pl.col(name).fill_nan(None))
+            yield frame.with_columns(pl.col(name).cast(pl.String) for name in columns)
 
     def frame(self) -> pl.DataFrame:
         """All of it, with numbers where a column holds nothing but numbers and blanks, and strings elsewhere.
@@ -101,37 +108,54 @@ class Table:
         """
         return typed(self._read(None, None).drop(ROW))
 
-    def as_written(self, column: pl.Series) -> pl.Series:
-        """A column of `frame` with the text that the file has: as names, 7 and 007 differ, and so do 1000 and 1e3.
+    def as_written(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Columns of `frame` with the text that the file has: as names, 7 and 007 differ, and so do 1000 and 1e3.
 
         A cell that is blank in a column of numbers stays null.
         """
-        if column.dtype == pl.String:
-            return column
-        text = self._read([column.name], None)[column.name]
-        if text.dtype != pl.String:  # Parquet and JSON know numbers as such
-            return column
-        text = text.str.strip_chars()
-        return text.set(column.is_null(), None)
+        numbers = [column for column in frame if column.dtype != pl.String]
+        if not numbers:
+            return frame
+        text = self._read([column.name for column in numbers], None)
+        return frame.with_columns(
+            text[column.name].str.strip_chars().set(column.is_null(), None)
+            for column in numbers
+            if text.schema[column.name] == pl.String  # Parquet and JSON know numbers as such
+        )
 
     def _read(self, columns: Sequence[str] | None, rows: int | None) -> pl.DataFrame:
         """Columns (all if not given) of the first rows (all if not given), blank lines left out, and `ROW`."""
+        return pl.concat(self._pieces(columns, rows))
+
+    def _pieces(self, columns: Sequence[str] | None, rows: int | None) -> Iterator[pl.DataFrame]:
+        """As `_read`, some rows at a time."""
         wanted = self.columns if columns is None else list(dict.fromkeys(columns))
+        scan, count = self._scanned(wanted, columns is None, rows), 0
+        try:
+            for frame in scan.collect_batches() if scan is not None else ():
+                if self.kind == "csv":
+                    frame = frame.with_columns(pl.col(pl.String).replace("", None))  # a cell of two quotes is blank too
+                yield frame.select(wanted).with_row_index(ROW, count)
+                count += len(frame)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(f"{self.path} is damaged: {_first_line(error)}; write it anew") from None
+        if not count:
+            yield from self._plainly(wanted, rows)
+
+    def _scanned(self, wanted: list[str], infer: bool, rows: int | None) -> pl.LazyFrame | None:
+        """These columns as polars reads them; nothing where it cannot, which is found out before the first row is handed on."""
         if self.irregular:
-            return self._plainly(wanted, rows)
-        # A line that is too short shows as a null in the last column, so that one is always read.
+            return None
+        if self.kind == "parquet":
+            return self._scan(infer, rows).select(wanted)
+        # A line of a CSV file that is too short shows as a null in the last column, so that one is always read.
         read = list(dict.fromkeys([*wanted, self.columns[-1]])) if self.kind == "csv" else wanted
         try:
-            frame = self._scan(columns is None, rows).select(read).collect(engine="streaming")
-        except (pl.exceptions.PolarsError, OSError) as error:
-            if self.kind == "parquet":
-                raise DataError(f"{self.path} is damaged: {_first_line(error)}; write it anew") from None
-            return self._plainly(wanted, rows)
-        if self.kind == "csv" and frame[self.columns[-1]].null_count():
-            return self._plainly(wanted, rows)
-        if self.kind == "csv":
-            frame = frame.with_columns(pl.col(pl.String).replace("", None))  # a cell of two quotes is blank too
-        return frame.select(wanted).with_row_index(ROW)
+            scan = self._scan(infer, rows).select(read)
+            blanks = scan.null_count().collect(engine="streaming")
+        except (pl.exceptions.PolarsError, OSError):
+            return None
+        return None if self.kind == "csv" and blanks[self.columns[-1]].item() else scan
 
     def _scan(self, infer: bool, rows: int | None) -> pl.LazyFrame:
         if self.kind == "parquet":
@@ -150,28 +174,29 @@ class Table:
             with_column_names=lambda _: self.columns,
         )
 
-    def _plainly(self, columns: Sequence[str], rows: int | None) -> pl.DataFrame:
-        """As `_read`, by the standard library: slower, but it knows blank lines, and the line of what is wrong.
+    def _plainly(self, columns: Sequence[str], rows: int | None) -> Iterator[pl.DataFrame]:
+        """As `_pieces`, by the standard library: slower, but it knows blank lines, and the line of what is wrong.
 
         Raises:
             DataError: with the line that is at fault.
         """
-        numbers: list[int] = []
-        cells: list[list[str | None]] = [[] for _ in columns]
+        found: Iterator[list[str | None] | None]
         if self.kind == "jsonl":
-            for number, (_, value) in enumerate(islice(_objects(self.path), rows)):
-                numbers.append(number)
-                for cell, name in zip(cells, columns, strict=True):
-                    cell.append(_cell(value.get(name)))
+            found = ([_cell(value.get(name)) for name in columns] for _, value in islice(_objects(self.path), rows))
         else:
             places = [self.columns.index(name) for name in columns]
-            for number, (_, fields) in enumerate(islice(_records(self), 1, rows and rows + 1)):
-                if fields:
-                    numbers.append(number)
-                    for cell, place in zip(cells, places, strict=True):
-                        cell.append(fields[place] or None)
-        found = {name: pl.Series(name, cell, dtype=pl.String) for name, cell in zip(columns, cells, strict=True)}
-        return pl.DataFrame({ROW: pl.Series(numbers, dtype=pl.UInt32), **found})
+            records = islice(_records(self), 1, rows and rows + 1)
+            found = ([fields[place] or None for place in places] if fields else None for _, fields in records)
+        kept: list[tuple[Any, ...]] = []
+        size = 0
+        for number, cells in enumerate(found):
+            if cells is not None:
+                kept.append((number, *cells))
+                size += sum(len(cell or "") + _CELL for cell in cells)
+            if size > _PIECE:
+                yield _strings(kept, columns)
+                kept, size = [], 0
+        yield _strings(kept, columns)
 
 
 def open_table(path: Path) -> Table:
@@ -368,6 +393,11 @@ def _is_irregular(path: Path, separator: str) -> bool:
         inside = (inside + len(places)) % 2
         before = content[-2:].tobytes()
     return inside == 1
+
+
+def _strings(rows: list[tuple[Any, ...]], columns: Sequence[str]) -> pl.DataFrame:
+    """Rows of a number and cells as a frame."""
+    return pl.DataFrame(rows, {ROW: pl.UInt32, **dict.fromkeys(columns, pl.String)}, orient="row")
 
 
 def _cell(value: Any) -> str | None:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from throughtime.data.columns import CLASSES, are_classes, listed, parts_of, row_number
+from throughtime.data.columns import CLASSES, are_classes, listed, parts_of, row_number, texts
 from throughtime.data.files import Origins, existing, is_divided, plural, repeated, shown
 from throughtime.data.guess import Roles, guess_roles
 from throughtime.data.records import Dataset, Frequency, Role, Sequences
+from throughtime.data.spool import Spool, TextSpool
 from throughtime.data.tablefile import ROW, Table, open_table
 from throughtime.errors import DataError
 from throughtime.settings import Settings
@@ -69,7 +70,17 @@ class _Reader:
     def read(self) -> Dataset:
         roles, warnings = self.roles, list[str]()
         names = [name for name in (roles.input, roles.target, roles.split, roles.group) if name]
-        self.cells = self.table.cells(names)
+        same = [name for name in (roles.input, roles.target) if name]
+        text, hashes, kept, blank = TextSpool(), Spool(), list[pl.DataFrame](), 0
+        for cells in self.table.cells(names):
+            hashes.add(cells.select(same).hash_rows().to_numpy())
+            if roles.kind == "text":
+                column = cells[roles.input].fill_null("")
+                text.add(column)
+                blank += int((column.str.strip_chars() == "").sum())
+                cells = cells.drop(roles.input)
+            kept.append(cells)
+        self.cells = pl.concat(kept)
         if not len(self.cells):
             raise DataError(f"{self.table.path} holds a header and no rows")
         files = [self.table.path]
@@ -81,14 +92,13 @@ class _Reader:
             warnings += survey(inputs)
             files += sorted(set(inputs))
         else:
-            column = self.cells[roles.input].fill_null("")
-            inputs = column.to_list()
-            if blank := int((column.str.strip_chars() == "").sum()):
+            inputs = text.slices()
+            if blank:
                 warnings.append(
                     f"rows without text in `{roles.input}`: {blank:,} of {len(inputs):,}; they are sequences of length 0"
                 )
         task, targets = self._targets(warnings)
-        again = len(self.cells) - self.cells.n_unique(subset=[name for name in (roles.input, roles.target) if name])
+        again = len(self.cells) - len(np.unique(hashes.array()))
         divided = roles.split is None and is_divided(self.role, self.settings)
         warnings += repeated("rows", again, len(self.cells), self.table.path, self.role, divided=divided)
         origins = self.cells[ROW].to_numpy().astype(np.int64) + row_number(self.table.path, 0)
@@ -133,7 +143,7 @@ class _Reader:
                 warnings.append(
                     f"`{name}` has {classes:,} classes in {plural(len(column), 'row')}; --target names another column"
                 )
-            return task, column.to_list()
+            return task, texts(column)
         bad = ~numbers.is_finite().fill_null(False)
         if bad.any():
             raise DataError(
@@ -179,7 +189,7 @@ class _Reader:
             raise DataError(
                 f"{self._place(blank, name)}: blank ({count}); fill it in, remove the row, or name another column with {flag}"
             )
-        return column.to_list()
+        return texts(column)
 
     def _place(self, bad: pl.Series, name: str) -> str:
         """Where the first bad cell is."""

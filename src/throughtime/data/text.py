@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from throughtime.data.columns import PARTS
 from throughtime.data.files import Origins, check_text, files_below, is_divided, plural, repeated, start_of, text_blocks
 from throughtime.data.records import Dataset, Role, Sequences, TextSlices
+from throughtime.data.spool import TextSpool
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 from throughtime.transforms.words import words
@@ -103,15 +104,20 @@ def read_class_folder(path: Path, settings: Settings, *, role: Role = "training"
     parts = None
     if all(trail[0].lower() in PARTS and len(trail) > 2 for trail in trails):
         parts, trails = [PARTS[trail[0].lower()] for trail in trails], [trail[1:] for trail in trails]
-    texts = ["" if file.stat().st_size == 0 else b"".join(text_blocks(file)).decode("utf-8-sig") for file in below]
-    texts = [text.replace("\r\n", "\n") for text in texts]
     targets = [trail[0] for trail in trails]
+    spool, different, blank = TextSpool(), set[int](), 0
+    for file, target in zip(below, targets, strict=True):
+        text = "" if file.stat().st_size == 0 else b"".join(text_blocks(file)).decode("utf-8-sig").replace("\r\n", "\n")
+        spool.add(pl.Series([text]))
+        different.add(hash((text, target)))
+        blank += not text.strip()
+    texts = spool.slices()
     warnings: list[str] = []
     if left_out := len(found) - len(below):
         warnings.append(f"{plural(left_out, 'file')} in {path} left out: no .txt in the folder of a class")
-    if blank := sum(not text.strip() for text in texts):
+    if blank:
         warnings.append(f"files without text: {blank:,} of {len(texts):,}; they are sequences of length 0")
-    again, divided_here = len(texts) - len(set(zip(texts, targets, strict=True))), parts is None and is_divided(role, settings)
+    again, divided_here = len(texts) - len(different), parts is None and is_divided(role, settings)
     warnings += repeated("texts", again, len(texts), path, role, divided=divided_here)
     names = [str(file.relative_to(path)) for file in below]
     origins = Origins(names, "", np.zeros(len(names), dtype=np.int64), np.arange(len(names), dtype=np.int32))

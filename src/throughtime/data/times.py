@@ -129,6 +129,8 @@ def show(time: Any) -> str:
 def form_of(columns: Sequence[pl.Series]) -> Form:
     """How times are written in a column that :func:`times_of` reads, or in a year and the quarter or month beside it.
 
+    Times with a zone, in Parquet or in a data frame, are those of UTC: the offset of a zone may change within a series.
+
     Example:
         >>> form_of([pl.Series("Month", ["1949-01", "1949-02"])]), form_of([pl.Series("ds", ["2024-01-31 00:00"])])
         ('month', 'second')
@@ -137,7 +139,7 @@ def form_of(columns: Sequence[pl.Series]) -> Form:
     if part:
         return "quarter" if part[0].name.lower().startswith("q") else "month"
     if isinstance(column.dtype, pl.Datetime):
-        return "second"
+        return "+00:00" if column.dtype.time_zone else "second"
     if column.dtype == pl.Date:
         return "day"
     text = _numbered(column.cast(pl.String).str.strip_chars())

@@ -264,7 +264,10 @@ class RunDirectory:
     def _whole(self, name: str, found: list[dict[str, Any] | None]) -> list[dict[str, Any]]:
         """The same, if none is damaged."""
         if None in found:
-            raise RunError(f"{self.path / name} line {found.index(None) + 1} is damaged; expected a record in JSON")
+            raise RunError(
+                f"{self.path / name} line {found.index(None) + 1} is damaged; expected a record in JSON with "
+                f"{' and '.join(_RECORDS[name])} as numbers"
+            )
         return [record for record in found if record is not None]
 
     def clear_leftovers(self) -> None:

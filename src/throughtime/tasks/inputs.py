@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +109,12 @@ class WordInputs(Inputs):
 
     def encode(self, part: Sequences) -> EncodedInputs:
         """Each distinct word is looked up once; padding is the empty word."""
-        sequences = _split(part)
-        all_words = (word for sequence in sequences for word in sequence)
-        distinct = {word: number for number, word in enumerate(dict.fromkeys(chain([""], all_words)))}
+        distinct = {"": 0}
+        ragged = Ragged.of(
+            np.fromiter((distinct.setdefault(word, len(distinct)) for word in sequence), np.int32, len(sequence))
+            for sequence in _split(part)
+        )
         word, pieces, offsets = self.features.lookup(list(distinct))
-        ragged = Ragged.of([np.fromiter((distinct[w] for w in sequence), np.int32, len(sequence)) for sequence in sequences])
         table = Ragged(pieces, offsets)
 
         def batch(rows: NDArray[np.int64]) -> WordIds:
@@ -170,7 +170,7 @@ class TokenInputs(Inputs):
 
     def encode(self, part: Sequences) -> EncodedInputs:
         """Ids."""
-        ragged = Ragged.of([self.codec.encode(text) for text in part.inputs])
+        ragged = Ragged.of(self.codec.encode(text) for text in part.inputs)
         return EncodedInputs(ragged, lambda rows: torch.from_numpy(ragged.padded(rows).astype(np.int64)))
 
     def module(self, settings: Settings) -> Tokens:
@@ -212,7 +212,7 @@ class NumericInputs(Inputs):
             raise DataError(
                 f"{part.origin(0)}: the features are {found}; the model was fitted on {expected}; give the same, in that order"
             )
-        return _numbers([self.scaler.transform(x) for x in part.inputs])
+        return _numbers(self.scaler.transform(x) for x in part.inputs)
 
     def module(self, settings: Settings) -> Numbers:
         """Nothing is done to them."""
@@ -255,7 +255,7 @@ class SoundInputs(Inputs):
         """Log-mel energies."""
         from throughtime.data.sound import load
 
-        return _numbers([self.scaler.transform(self.features(*load(Path(path)))) for path in part.inputs])
+        return _numbers(self.scaler.transform(self.features(*load(Path(path)))) for path in part.inputs)
 
     def module(self, settings: Settings) -> Numbers:
         """Nothing is done to them."""
@@ -343,11 +343,11 @@ def restore_inputs(data: dict[str, Any]) -> Inputs:
     return KINDS[data["kind"]].from_json(data["fitted"])
 
 
-def _split(part: Sequences) -> Sequence[list[str]]:
-    return [words(text) for text in part.inputs] if part.kind == "text" else part.inputs
+def _split(part: Sequences) -> Iterable[list[str]]:
+    return map(words, part.inputs) if part.kind == "text" else part.inputs
 
 
-def _numbers(arrays: list[NDArray[np.float32]]) -> EncodedInputs:
+def _numbers(arrays: Iterable[NDArray[np.float32]]) -> EncodedInputs:
     ragged = Ragged.of(arrays)
 
     def batch(rows: NDArray[np.int64]) -> Tensor:

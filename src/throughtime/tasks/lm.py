@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from torch import Tensor
 from throughtime.data.batches import in_order_of_length, shuffled_by_length
 from throughtime.data.files import plural
 from throughtime.data.records import Sequences, TextSlices
+from throughtime.data.spool import Spool
 from throughtime.errors import DataError
 from throughtime.tasks.base import (
     BLIND,
@@ -40,7 +40,6 @@ from throughtime.tasks.metrics import language
 from throughtime.tasks.networks import StepNetwork, Tokens
 from throughtime.transforms import BytePairs, Characters
 
-_IN_MEMORY = 1 << 28
 _PIECE = 4096
 """While training, documents are scored in pieces of so many tokens, side by side; the final score carries the state on."""
 _SCORED_STEPS = 1 << 15
@@ -189,25 +188,19 @@ class LanguageModelling(Task):
     def encode(self, part: Sequences) -> EncodedText:
         """Documents as tokens; in a temporary file where they are large."""
         dtype = np.uint8 if self.codec.size <= 1 << 8 else np.uint16 if self.codec.size <= 1 << 16 else np.int32
-        large = isinstance(part.inputs, TextSlices) and int(part.inputs.sizes().sum()) > _IN_MEMORY
-        end = np.array([self.codec.end], dtype)
+        end, stream = np.array([self.codec.end], dtype), Spool()
         offsets = np.zeros(len(part) + 1, np.int64)
         characters = 0
-        with tempfile.TemporaryFile() if large else tempfile.SpooledTemporaryFile() as file:
-            file.write(end.tobytes())
-            for row in range(len(part)):
-                size = 1
-                for piece in _pieces(part.inputs, row):
-                    ids = self.codec.encode(piece)
-                    file.write(ids.astype(dtype).tobytes())
-                    size, characters = size + len(ids), characters + len(piece)
-                file.write(end.tobytes())
-                offsets[row + 1] = offsets[row] + size
-            file.flush()
-            if large:
-                return EncodedText(np.memmap(file, dtype, mode="r"), offsets, characters, len(part))
-            file.seek(0)
-            return EncodedText(np.frombuffer(file.read(), dtype), offsets, characters, len(part))
+        stream.add(end)
+        for row in range(len(part)):
+            size = 1
+            for piece in _pieces(part.inputs, row):
+                ids = self.codec.encode(piece)
+                stream.add(ids.astype(dtype))
+                size, characters = size + len(ids), characters + len(piece)
+            stream.add(end)
+            offsets[row + 1] = offsets[row] + size
+        return EncodedText(stream.array(), offsets, characters, len(part))
 
     def unfamiliar(self, part: Sequences) -> str:
         """Characters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,9 @@ _SEQUENCES = 50_000
 _TERMS = 100_000
 """Bounds on what is fitted on, and on the terms of a text: a few seconds each."""
 
+_TEXTS = 8192
+"""Texts of which the terms are counted at a time."""
+
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TOKEN = r"\w+|[^\w\s]"
 
@@ -29,6 +33,13 @@ def within_bounds(train: Sequences) -> NDArray[np.int64]:
         return rows
     length = sum(sum(map(len, x)) if train.kind == "words" else len(x) for x in (train.inputs[row] for row in rows))
     return rows if length <= _CHARACTERS else spread(len(train), len(rows) * _CHARACTERS // length)
+
+
+def in_pieces(data: Sequences) -> Iterator[Sequences]:
+    """Texts some at a time, since their terms take far more memory than they do; other sequences all at once."""
+    size = _TEXTS if data.kind in ("text", "words") else max(len(data), 1)
+    for start in range(0, len(data), size):
+        yield data.take(range(start, min(start + size, len(data))))
 
 
 class Features(Protocol):
@@ -78,9 +89,9 @@ class Terms:
         """The features ``[n, terms]``, sparse."""
         return self._vectorizer.transform(self._texts(data))
 
-    def _texts(self, data: Sequences) -> list[Any]:
+    def _texts(self, data: Sequences) -> Iterable[Any]:
         joined = data.kind == "words" and self.unit == "characters"
-        return [" ".join(text) if joined else text for text in data.inputs]
+        return [" ".join(text) for text in data.inputs] if joined else data.inputs
 
 
 class Bag:

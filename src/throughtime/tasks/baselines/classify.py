@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from throughtime.data.records import Kind, Sequences
 from throughtime.tasks.baselines._common import Baseline, quietly
-from throughtime.tasks.baselines._features import Bag, Features, Terms, within_bounds
+from throughtime.tasks.baselines._features import Bag, Features, Terms, in_pieces, within_bounds
 
 _WORK = 4e9
 """Non-zero features times classes times iterations: about 8 s of one core."""
@@ -86,7 +86,8 @@ class _Logistic(Baseline):
         """Probabilities ``[n, C]``; 0 for a class that did not occur in training."""
         proba = np.zeros((len(data), self._classes))
         if len(data):
-            proba[:, self._model.classes_] = self._model.predict_proba(self._reader.transform(data))
+            said = [self._model.predict_proba(self._reader.transform(piece)) for piece in in_pieces(data)]
+            proba[:, self._model.classes_] = np.concatenate(said)
         return proba
 
 

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from throughtime.data.records import Kind, Sequences
 from throughtime.tasks.baselines._common import Baseline, arrays, spread, standardised
-from throughtime.tasks.baselines._features import Bag, Features, Terms, within_bounds
+from throughtime.tasks.baselines._features import Bag, Features, Terms, in_pieces, within_bounds
 
 Numbers = NDArray[np.float64] | list[NDArray[np.float64]]
 """One for each sequence, ``[n]``; or for each sequence those of its steps, ``[T]``."""
@@ -80,7 +80,8 @@ class _Ridge(Baseline):
         """Numbers ``[n]``."""
         if not len(data):
             return np.empty(0)
-        return np.asarray(self._model.predict(self._reader.transform(data)), dtype=np.float64)
+        said = [self._model.predict(self._reader.transform(piece)) for piece in in_pieces(data)]
+        return np.concatenate(said, dtype=np.float64)
 
 
 class TfidfRidge(_Ridge):
