@@ -18,8 +18,8 @@ using Address = std::uintptr_t;
 template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
 
 Problem problem(int cell, Index T, Index B, Index I, Index H, Index P, Address lengths, bool packed, bool reverse, bool untied,
-                int threads) {
-  return {CellKind(cell), T, B, I, H, P, at<const Index>(lengths), packed, reverse, untied, threads};
+                int threads, bool recompute) {
+  return {CellKind(cell), T, B, I, H, P, at<const Index>(lengths), packed, reverse, untied, threads, recompute};
 }
 
 template <class T> Weights<T> weights(Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr) {
@@ -28,10 +28,10 @@ template <class T> Weights<T> weights(Address w_ih, Address w_hh, Address b_ih, 
 
 template <class T>
 void forward_of(int cell, Index T_, Index B, Index I, Index H, Index P, Address lengths, bool packed, bool reverse, bool untied,
-                int threads, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address x, Index x_step,
+                int threads, bool recompute, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address x, Index x_step,
                 Index x_row, Address h0, Address c0, Address output, Index output_step, Index output_row, Address h_n, Address c_n,
                 Address saved) {
-  forward<T>({problem(cell, T_, B, I, H, P, lengths, packed, reverse, untied, threads),
+  forward<T>({problem(cell, T_, B, I, H, P, lengths, packed, reverse, untied, threads, recompute),
               weights<T>(w_ih, w_hh, b_ih, b_hh, w_hr),
               {at<const T>(x), x_step, x_row},
               at<const T>(h0),
@@ -44,13 +44,13 @@ void forward_of(int cell, Index T_, Index B, Index I, Index H, Index P, Address 
 
 template <class T>
 void backward_of(int cell, Index T_, Index B, Index I, Index H, Index P, Address lengths, bool packed, bool reverse, bool untied,
-                 int threads, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address x, Index x_step,
+                 int threads, bool recompute, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address x, Index x_step,
                  Index x_row, Address h0, Address c0, Address output, Index output_step, Index output_row, Address saved,
                  Address grad_output, Index grad_output_step, Index grad_output_row, Address grad_h_n, Address grad_c_n,
                  Address grad_x, Index grad_x_step, Index grad_x_row, Address grad_h0, Address grad_c0, Address grad_w_ih,
                  Address grad_w_hh, Address grad_b_ih, Address grad_b_hh, Address grad_w_hr, Address delta, Index delta_step,
                  Index delta_row, Address taps, bool rescale) {
-  backward<T>({problem(cell, T_, B, I, H, P, lengths, packed, reverse, untied, threads),
+  backward<T>({problem(cell, T_, B, I, H, P, lengths, packed, reverse, untied, threads, recompute),
                weights<T>(w_ih, w_hh, b_ih, b_hh, w_hr),
                {at<const T>(x), x_step, x_row},
                at<const T>(h0),
@@ -81,8 +81,8 @@ NB_MODULE(_native, m) {
   m.def("forward_f64", &forward_of<double>, unlocked);
   m.def("backward_f32", &backward_of<float>, unlocked);
   m.def("backward_f64", &backward_of<double>, unlocked);
-  m.def("saved_width_f32", [](int cell, Index H) { return saved_width<float>(CellKind(cell), H); });
-  m.def("saved_width_f64", [](int cell, Index H) { return saved_width<double>(CellKind(cell), H); });
+  m.def("saved_width_f32", [](int cell, Index H, bool recompute) { return saved_width<float>(CellKind(cell), H, recompute); });
+  m.def("saved_width_f64", [](int cell, Index H, bool recompute) { return saved_width<double>(CellKind(cell), H, recompute); });
   m.def("ceiling_f32", &ceiling<float>, unlocked);
   m.def("ceiling_f64", &ceiling<double>, unlocked);
   m.def("isa", [] { return std::string(current_isa().name); });

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from throughtime.ops import native
+from throughtime.ops import checkpoints, native
 from throughtime.ops.native import Gradients, LayerWeights, Layout
 from throughtime.reference import Weights
 
@@ -145,16 +145,22 @@ def gradients_in(case: Case) -> tuple[Tensor | None, ...]:
     return laid_out(case, problem.grad_output), tensor(case, problem.grad_h_n), tensor(case, problem.grad_c_n)
 
 
-def actual_of(case: Case, backward_isa: str | None = None, listening: bool = True) -> dict[str, Tensor]:
+def actual_of(case: Case, backward_isa: str | None = None, listening: bool = True, keep: str = "gates") -> dict[str, Tensor]:
     """Everything the kernels say, under the oracle's names, as it comes out; if nobody listens, neither delta nor taps."""
     given = arguments(case)
     cell = given[0]
-    output, h_n, c_n, saved = native.forward(*given, keep=True)
+    cut = keep == "checkpoints"
+    output, h_n, c_n, saved = checkpoints.forward(*given, output=True) if cut else native.forward(*given, keep=keep)
     if backward_isa:
         native.set_instruction_set(backward_isa)
     taps = torch.empty(len(cell.taps), case.T, case.B, dtype=torch.float64) if listening else None
     delta = torch.empty_like(output) if listening else None
-    found = native.backward(*given, output, saved, *gradients_in(case), wanted=everything(case), taps=taps, delta=delta)
+    options = {"wanted": everything(case), "taps": taps, "delta": delta}
+    if cut:
+        cell, x, _, _, weights, layout = given
+        found = checkpoints.backward(cell, x, weights, layout, saved, *gradients_in(case), **options)
+    else:
+        found = native.backward(*given, output, saved, *gradients_in(case), keep=keep, **options)
     named = {"output": output, "h_n": h_n, "c_n": c_n if cell.has_cell_state else None, "delta": delta}
     named |= {f"d_{name}": gradient for name, gradient in found._asdict().items()}
     if listening:

@@ -51,7 +51,7 @@ LAYOUTS = {
 }
 
 
-def operands(variant: Variant, layout: str, dtype: torch.dtype = torch.float64, keep: bool = True) -> tuple:
+def operands(variant: Variant, layout: str, dtype: torch.dtype = torch.float64, keep: str = "gates") -> tuple:
     """The arguments of ``throughtime::layer`` for a random problem."""
     problem = make_problem(variant)
     w = problem.weights
@@ -77,17 +77,17 @@ def test_the_operator_passes_torchs_own_checks(variant: Variant, layout: str) ->
     library.opcheck(registered._layer, operands(variant, layout))
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_the_operator_in_float32_passes_them_too(keep: bool) -> None:
+@pytest.mark.parametrize("keep", ["gates", "states", "nothing"])
+def test_the_operator_in_float32_passes_them_too(keep: str) -> None:
     given = operands(TIED[-1], "ragged", torch.float32, keep)
-    if not keep:  # what keeps nothing cannot go back
+    if keep == "nothing":  # what keeps nothing cannot go back
         given = tuple(t.detach() if isinstance(t, Tensor) else t for t in given)
     library.opcheck(registered._layer, given)
 
 
 def test_going_back_where_nothing_was_kept_is_an_error() -> None:
     def task() -> str:
-        output = torch.ops.throughtime.layer(*operands(TIED[-1], "ragged", keep=False))[0]
+        output = torch.ops.throughtime.layer(*operands(TIED[-1], "ragged", keep="nothing"))[0]
         try:
             output.sum().backward()
         except RuntimeError as error:
@@ -97,14 +97,14 @@ def test_going_back_where_nothing_was_kept_is_an_error() -> None:
     assert "keep" in in_child(task)
 
 
-def backward_operands(variant: Variant, layout: str, wanted: tuple[bool, ...]) -> tuple:
-    *given, keep, tap = operands(variant, layout)
+def backward_operands(variant: Variant, layout: str, wanted: tuple[bool, ...], keep: str = "gates") -> tuple:
+    *given, keep, tap = operands(variant, layout, keep=keep)
     output, h_n, c_n, saved = (t.detach() for t in torch.ops.throughtime.layer(*given, keep, tap))
     *tensors, lengths, cell, packed, reverse = given
     tensors = [None if t is None else t.detach() for t in tensors]
     grads = (torch.ones_like(output), torch.ones_like(h_n), torch.ones_like(c_n) if c_n.numel() else None)
     wanted = [want and t is not None for want, t in zip(wanted, tensors, strict=True)]
-    return (*tensors, *grads, output, saved, lengths, cell, packed, reverse, wanted, tap)
+    return (*tensors, *grads, output, saved, lengths, cell, packed, reverse, keep, wanted, tap)
 
 
 # It is never differentiated itself: second derivatives go through plain operators.
@@ -112,10 +112,11 @@ BACKWARD_CHECKS = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"
 ALL, SOME = (True,) * 8, (False, True) * 4
 
 
+@pytest.mark.parametrize("keep", ["gates", "states"])
 @pytest.mark.parametrize(("variant", "layout"), EVERY, ids=str)
-def test_the_backward_operator_passes_torchs_own_checks(variant: Variant, layout: str) -> None:
+def test_the_backward_operator_passes_torchs_own_checks(variant: Variant, layout: str, keep: str) -> None:
     with torch.no_grad():
-        given = backward_operands(variant, layout, ALL)
+        given = backward_operands(variant, layout, ALL, keep)
         library.opcheck(registered._layer_backward, given, test_utils=BACKWARD_CHECKS)
 
 

@@ -139,7 +139,7 @@ def test_the_probe_agrees_with_the_reference(variant: Variant, dtype: torch.dtyp
         given, problem = arguments(case), problem_of(case)
         seed = problem.grad_h_n / np.linalg.norm(problem.grad_h_n, axis=1, keepdims=True)
         expected = probe(run(problem, case.ragged, case.reverse), seed)
-        output, _, _, saved = native.forward(*given, keep=True)
+        output, _, _, saved = native.forward(*given, keep="gates")
         taps = torch.empty(len(given[0].taps), case.T, case.B, dtype=torch.float64)
         native.backward(*given, output, saved, None, tensor(case, seed), None, taps=taps, rescale=True)
         for name, values in zip(given[0].taps, taps.numpy(), strict=True):
@@ -164,7 +164,7 @@ def test_keeping_for_the_way_back_changes_no_bit_of_the_way_there(variant: Varia
     for T, B, H in SIZES:
         for dtype in DTYPES:
             case = drawn(variant, dtype, T, B, H, seed=5)
-            kept, not_kept = (native.forward(*arguments(case), keep=keep) for keep in (True, False))
+            kept, not_kept = (native.forward(*arguments(case), keep=keep) for keep in ("gates", "nothing"))
             assert not_kept[3] is None
             for first, second in zip(kept[:3], not_kept[:3], strict=True):
                 assert_same_bits(first, second, case)
@@ -175,7 +175,7 @@ def test_each_gradient_alone_has_the_bits_it_has_among_all(variant: Variant, isa
     for T, B, H in SIZES:
         case = drawn(variant, torch.float32, T, B, H, seed=6)
         given, into, all_of_them = arguments(case), gradients_in(case), everything(case)
-        output, _, _, saved = native.forward(*given, keep=True)
+        output, _, _, saved = native.forward(*given, keep="gates")
         together = actual_of(case)  # with taps and delta, too
         for index, name in enumerate(Gradients._fields):
             if all_of_them[index]:
@@ -192,7 +192,7 @@ def test_each_gradient_alone_has_the_bits_it_has_among_all(variant: Variant, isa
 def test_a_gradient_that_did_not_arrive_is_zero(variant: Variant, isa: str) -> None:
     case = drawn(variant, torch.float64, 6, 5, 11, seed=7)
     given, into = arguments(case), gradients_in(case)
-    output, _, _, saved = native.forward(*given, keep=True)
+    output, _, _, saved = native.forward(*given, keep="gates")
     for present in np.ndindex(2, 2, 2):
         some = [g if there else None for g, there in zip(into, present, strict=True)]
         zeros = [g if g is None or there else torch.zeros_like(g) for g, there in zip(into, present, strict=True)]
@@ -284,7 +284,7 @@ def activated(name: str, arguments: np.ndarray) -> np.ndarray:
     x = torch.from_numpy(arguments).reshape(1, -1, 1)
     one = torch.ones(1, 1, dtype=x.dtype)
     weights = LayerWeights(one, torch.zeros_like(one), None, None, None)
-    output, *_ = native.forward(CELLS[f"rnn_{name}"], x, None, None, weights, Layout(), keep=False)
+    output, *_ = native.forward(CELLS[f"rnn_{name}"], x, None, None, weights, Layout(), keep="nothing")
     return output.numpy().ravel()
 
 
@@ -370,4 +370,4 @@ def test_lengths_that_cannot_be_are_refused(lengths: tuple[int, ...], packed: bo
     if packed:
         x = torch.zeros(sum(lengths), 3)
     with pytest.raises(ValueError, match=message):
-        native.forward(cell, x, h0, c0, weights, Layout(torch.tensor(lengths), packed), keep=True)
+        native.forward(cell, x, h0, c0, weights, Layout(torch.tensor(lengths), packed), keep="gates")

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "driver/sequences.hpp"
@@ -35,6 +36,7 @@ template <class T> class Backward {
         w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, args.grad_x.data ? sizes_.cell.gates : 0, p_.H, p_.I,
               p_.untied ? p_.T : 1, p_.threads),
         w_hr_(kernels_, args.weights.w_hr, identity_order, args.weights.w_hr ? 1 : 0, p_.P, p_.H, 1, p_.threads),
+        again_(recomputes() ? std::make_unique<Again>(*this) : nullptr),
         delta_(p_.B * sizes_.PP, true),
         carry_(sizes_.cell.has_cell || sizes_.cell.has_bypass ? p_.B * sizes_.HP : 0, true),
         cell_(sizes_.cell.has_cell ? p_.B * sizes_.HP : 0),
@@ -59,11 +61,13 @@ template <class T> class Backward {
       if (a_capacity_ < rows) {
         a_capacity_ = rows;
         a_ = Scratch<T>(rows * a_stride_);
+        if (again_) gates_ = Scratch<T>(rows * sizes_.gate_width);
         if (args_.weights.w_hr) {
           deltas_ = Scratch<T>(rows * sizes_.PP, true);
           unprojected_ = Scratch<T>(rows * sizes_.HP);
         }
       }
+      if (again_) recompute(first, last);
       const bool shared = parallel_team(team, [&](int worker, Barrier& barrier) {
         carry_back(workspaces[worker], 0, first, last, share_of_units(kernels_, sizes_, worker, team), &barrier);
       });
@@ -117,9 +121,58 @@ template <class T> class Backward {
       if (gradient) std::fill_n(gradient, count, T(0));
   }
 
+  // ---- gates that were not kept -------------------------------------------------------------------------------------
+
+  bool recomputes() const { return sizes_.cell.keeps_gates && !sizes_.keeps_gates; }
+
+  // What the forward pass had to multiply with.
+  struct Again {
+    explicit Again(const Backward& b)
+        : w_ih(b.kernels_, b.args_.weights.w_ih, b.sizes_.cell.x_order, b.sizes_.cell.gates, b.p_.H, b.p_.I, 1, true, b.p_.threads),
+          w_hh(b.kernels_, b.args_.weights.w_hh, b.sizes_.cell.h_order, b.sizes_.cell.gates, b.p_.H, b.p_.P, 1, true, b.p_.threads),
+          bias(bias_rows(b.kernels_, b.p_, b.sizes_, b.args_.weights)) {}
+    const ForwardWeight<T> w_ih, w_hh;
+    const Scratch<T> bias;
+  };
+
+  // All states are known, so there is no order in time: both products run over all rows of the chunk at once.
+  void recompute(Index first, Index last) {
+    const Index n = sequences_.offset(last) - sequences_.offset(first);
+    std::vector<const T*> x(n), h(n);
+    std::vector<T*> gates(n), recurrent(n);
+    Index k = 0;
+    for (Index s = first; s < last; ++s)
+      for (Index r = 0; r < sequences_.active(s); ++r, ++k) {
+        x[k] = sequences_.row(args_.x, s, r);
+        h[k] = previous_output(s, r);
+        gates[k] = gates_.get() + k * sizes_.gate_width;
+        recurrent[k] = gates[k] + sizes_.h_offset;
+      }
+    const int shares = int(tasks_worth(p_, sizes_, n, n));
+    parallel_for(shares, p_.threads, [&](int share) {
+      const Index from = n * share / shares, count = n * (share + 1) / shares - from;
+      const T* bias = again_->bias.get();
+      again_->w_ih.multiply(0, count, x.data() + from, gates.data() + from, bias, again_->w_ih.all());
+      if (sizes_.h_offset)
+        for (Index i = from; i < from + count; ++i)
+          std::copy_n(bias + sizes_.product_width, sizes_.gate_width - sizes_.product_width, gates[i] + sizes_.product_width);
+      again_->w_hh.multiply(0, count, h.data() + from, recurrent.data() + from, nullptr, again_->w_hh.all());
+      // The states that come out beside the gates are known already, and better: they are thrown away.
+      const Scratch<T> state(2 * sizes_.HP), before(sizes_.HP, true);
+      for (Index i = from; i < from + count; ++i) {
+        const ForwardRow<T> row{gates[i], before.get(), before.get(), state.get() + sizes_.HP, state.get()};
+        kernels_.forward_rows[int(p_.cell)](1, sizes_.HP, 0, sizes_.HP, &row);
+      }
+    });
+  }
+
   // ---- in the order of time -----------------------------------------------------------------------------------------
 
   const T* saved_row(Index s, Index r) const { return args_.saved + (sequences_.offset(s) + r) * sizes_.saved_width; }
+  const T* saved_cell(Index s, Index r) const { return saved_row(s, r) + sizes_.cell_offset; }
+  const T* gates_row(Index first, Index s, Index r) const {
+    return again_ ? gates_.get() + (sequences_.offset(s) - sequences_.offset(first) + r) * sizes_.gate_width : saved_row(s, r);
+  }
   T* a_row(Index first, Index s, Index r) const { return a_.get() + (sequences_.offset(s) - sequences_.offset(first) + r) * a_stride_; }
 
   // The state before step s, P values; in the user's memory, so not padded.
@@ -192,12 +245,12 @@ template <class T> class Backward {
       row.h = with_padding(sequences_.row(args_.output, s, r), h_.get() + r * sizes_.PP);
       return row;
     }
-    row.gates = saved_row(s, r);
+    row.gates = gates_row(first, s, r);
     row.carry = carry_.get() + r * sizes_.HP;
     if (sizes_.cell.has_bypass) row.h_prev = with_padding(previous_output(s, r), h_prev_.get() + r * sizes_.PP);
     if (sizes_.cell.has_cell) {
-      row.c = row.gates + sizes_.cell_offset;
-      row.c_prev = s > 0 ? saved_row(s - 1, r) + sizes_.cell_offset : c0_.get() + r * sizes_.HP;
+      row.c = saved_cell(s, r);
+      row.c_prev = s > 0 ? saved_cell(s - 1, r) : c0_.get() + r * sizes_.HP;
       row.cell = cell_.get() + r * sizes_.HP;
       if (args_.taps) tap(lstm_cell_in, s, r, kernels_.sum_squares(row.carry, p_.H));
     }
@@ -256,7 +309,7 @@ template <class T> class Backward {
         if (args_.grad_x.data) grad_x[k] = sequences_.row(args_.grad_x, s, r);
         if (args_.grad_w_hr) {
           T* output = unprojected_.get() + k * sizes_.HP;
-          kernels_.lstm_output(output, saved_row(s, r), saved_row(s, r) + sizes_.cell_offset, sizes_.HP);
+          kernels_.lstm_output(output, gates_row(first, s, r), saved_cell(s, r), sizes_.HP);
           unprojected[k] = output;
         }
       }
@@ -331,9 +384,10 @@ template <class T> class Backward {
   const Sequences sequences_;
   const Deal deal_;
   const BackwardWeight<T> w_hh_, w_ih_, w_hr_;
+  const std::unique_ptr<Again> again_;
   const Scratch<T> delta_, carry_, cell_, c0_, h_, h_prev_, zeros_, unprojected_delta_;
   const Index a_stride_;
-  Scratch<T> a_, deltas_, unprojected_;
+  Scratch<T> a_, gates_, deltas_, unprojected_;
   Index a_capacity_ = 0;
 };
 

@@ -83,7 +83,7 @@ template <class T> class Forward {
           chunk(f.p_.untied ? 1
                             : std::clamp<Index>(chunk_bytes / std::max<Index>(1, f.sizes_.gate_width * Index(sizeof(T)) * mine), 1,
                                                 std::max<Index>(1, f.sequences_.steps()))),
-          gates(f.args_.saved && f.sizes_.saved_width ? 0 : chunk * mine * f.sizes_.gate_width),
+          gates(f.args_.saved && f.sizes_.keeps_gates ? 0 : chunk * mine * f.sizes_.gate_width),
           from(chunk * mine),
           to(chunk * mine),
           recurrent(mine),
@@ -138,7 +138,7 @@ template <class T> class Forward {
       row.h_prev = from[i];
       row.h = projected ? unprojected_.get() + r * sizes_.HP : h_row(s + 1, r);
       if (sizes_.cell.has_cell) {
-        row.c = args_.saved ? gates[i] + sizes_.cell_offset : c_.get() + r * sizes_.HP;
+        row.c = args_.saved ? saved_cell(s, r) : c_.get() + r * sizes_.HP;
         row.c_prev = args_.saved && s > 0 ? saved_cell(s - 1, r) : c_.get() + r * sizes_.HP;
       }
     }
@@ -158,7 +158,7 @@ template <class T> class Forward {
     const Index own = std::min(units.last, p_.P) - units.first;
     for (Index i = 0; i < count; ++i) {
       const Index r = deal_.rank(task, i);
-      std::copy_n(h_row(s + 1, r) + units.first, own, sequences_.row(args_.output, s, r) + units.first);
+      if (args_.output.data) std::copy_n(h_row(s + 1, r) + units.first, own, sequences_.row(args_.output, s, r) + units.first);
       if (s + 1 == sequences_.length(r)) finish(r, h_row(s + 1, r), sizes_.cell.has_cell ? work.rows[i].c : nullptr, units);
     }
   }

@@ -31,13 +31,15 @@ Sizes<T>::Sizes(const Problem& p)
       gate_width(cell.segments * HP),
       product_width(cell.gates * HP),
       h_offset(cell.h_first * HP),
-      saved_width(cell.keeps_gates ? gate_width + (cell.has_cell ? HP : 0) : 0),
-      cell_offset(gate_width) {}
+      keeps_gates(cell.keeps_gates && !p.recompute),
+      saved_width((keeps_gates ? gate_width : 0) + (cell.has_cell ? HP : 0)),
+      cell_offset(keeps_gates ? gate_width : 0) {}
 
-template <class T> Index saved_width(CellKind cell, Index H) {
+template <class T> Index saved_width(CellKind cell, Index H, bool recompute) {
   Problem p{};
   p.cell = cell;
   p.H = p.P = H;
+  p.recompute = recompute;
   return Sizes<T>(p).saved_width;
 }
 
@@ -182,7 +184,7 @@ template <class T> Scratch<T> bias_rows(const Kernels<T>& kernels, const Problem
 
 #define TT_INSTANTIATE(T)                                                                    \
   template struct Sizes<T>;                                                                  \
-  template Index saved_width<T>(CellKind, Index);                                            \
+  template Index saved_width<T>(CellKind, Index, bool);                                      \
   template class ForwardWeight<T>;                                                           \
   template class BackwardWeight<T>;                                                          \
   template Index tasks_worth(const Problem&, const Sizes<T>&, Index, Index);                 \

@@ -14,7 +14,8 @@ template <class T> struct Sizes {
   Index gate_width;      // segments * HP
   Index product_width;   // gates * HP: columns of either product
   Index h_offset;        // where the recurrent product begins in a row of gates
-  Index saved_width;     // gate_width, and HP more for a cell state; 0 if nothing is kept
+  bool keeps_gates;      // in the saved rows, for the way back
+  Index saved_width;     // gate_width if gates are kept, and HP more for a cell state; 0 if nothing is
   Index cell_offset;     // where the cell state lies in a saved row
 };
 

@@ -58,6 +58,7 @@ struct Problem {
   bool reverse;          // start at each sequence's true end
   bool untied;           // weights per step: w_ih [T, H, I], w_hh [T-1, H, H], b_ih [T, H]; simple RNN, all lengths T
   int threads;           // at most so many; >= 1
+  bool recompute;        // the forward pass keeps states only; the way back computes the gates anew
 };
 
 // Contiguous, row-major, torch's gate order. b_ih, b_hh, w_hr may be null (w_hr: no projection).
@@ -69,8 +70,9 @@ template <class T> struct Weights {
   const T* w_hr;  // [P, H]
 };
 
-// The number of elements in a saved row: gates (activations) and, for the LSTM, the cell state. 0 for the simple RNN.
-template <class T> Index saved_width(CellKind cell, Index H);
+// The number of elements in a saved row: gates (activations; not with `recompute`) and, for the LSTM, the cell state.
+// 0 for the simple RNN, whose output says it all.
+template <class T> Index saved_width(CellKind cell, Index H, bool recompute);
 
 template <class T> struct ForwardArgs {
   Problem problem;
@@ -78,7 +80,7 @@ template <class T> struct ForwardArgs {
   Rows<const T> x;  // [T, B, I]; past a sequence's end it is never read
   const T* h0;      // [B, P], null: zeros
   const T* c0;      // [B, H], null: zeros
-  Rows<T> output;   // [T, B, P]; past a sequence's end it is set to zero
+  Rows<T> output;   // [T, B, P]; past a sequence's end it is set to zero; data null: not wanted (and nothing goes backward)
   T* h_n;           // [B, P] the state at each true end; h0 for length 0
   T* c_n;           // [B, H], LSTM only
   T* saved;         // [N, saved_width], or null: nothing will go backward

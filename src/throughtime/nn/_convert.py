@@ -74,5 +74,6 @@ def revert(model: _Model) -> _Model:
             )
     for _, module in found:
         module.__class__ = _BACK[type(module)]
-        module.__dict__.pop("_tap", None)
+        for ours in ("_tap", "_keep"):
+            module.__dict__.pop(ours, None)
     return model

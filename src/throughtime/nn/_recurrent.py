@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from throughtime.errors import LengthsError, NotServedError
 from throughtime.nn import _torch_operators
 from throughtime.nn._backend import Choice, Route, choose, describe
 from throughtime.ops import native, taps
-from throughtime.ops.layer import layer
+from throughtime.ops.layer import Keep, layer
 from throughtime.ops.native import LayerWeights, Layout
 
 States = tuple[Tensor, ...]
@@ -35,11 +35,33 @@ class Recurrent(torch.nn.RNNBase):
     tied: bool = True
     steps: int | None = None
     _tap: int = taps.SILENT
+    _keep: Keep = "gates"
 
     @property
     def cell(self) -> Cell:
         """The cell this module runs, as data."""
         return cell_of(self.mode)
+
+    @property
+    def keep(self) -> Keep:
+        """What a training step keeps for the way back; may be set at any time.
+
+        ``"gates"`` (the default): states and gates, the fastest. ``"states"``: states alone; the gates are computed anew, in
+        products over many steps at once, for a third more multiply-adds (an LSTM keeps 2 H floats a step instead of 6 H).
+        ``"checkpoints"``: states every sqrt(T) steps, and all between is run again: for very long sequences, above all with
+        ``final_only``. Gradients agree to rounding. Only the native kernels heed it (see :func:`backend`); compiled and
+        transformed modules keep states where checkpoints were asked for.
+        """
+        return self._keep
+
+    @keep.setter
+    def keep(self, keep: Keep) -> None:
+        known = get_args(Keep)[1:]
+        if keep not in known:
+            raise ValueError(f"keep is {keep!r}, expected one of {', '.join(map(repr, known))}")
+        if keep != "gates" and not self.tied:
+            raise NotServedError(f"this RNN is untied, which keeps everything; keep={keep!r} is refused")
+        self._keep = keep
 
     def forward(
         self,
@@ -47,7 +69,8 @@ class Recurrent(torch.nn.RNNBase):
         hx: Tensor | States | None = None,
         *,
         lengths: Lengths | None = None,
-    ) -> tuple[Tensor | PackedSequence, Tensor | States]:
+        final_only: bool = False,
+    ) -> tuple[Tensor | PackedSequence | None, Tensor | States]:
         """Run the module over a batch of sequences, one sequence, or a PackedSequence.
 
         Args:
@@ -58,10 +81,12 @@ class Recurrent(torch.nn.RNNBase):
                 in any order, 0 allowed. Padding is never read, output there is zero and its incoming gradient is ignored; the
                 reverse direction starts at each true end, and the state returned is that of the true end (``hx`` where
                 the length is 0).
+            final_only: return ``None`` for the output: where only the final state is needed, the last layer's outputs then
+                take no memory in inference and with ``keep="checkpoints"``.
 
         Returns:
             ``(output, h_n)``, for LSTM ``(output, (h_n, c_n))``: output [T, B, D*P] laid out as the input
-            was, states as ``hx``.
+            was (``None`` with ``final_only``), states as ``hx``.
 
         Raises:
             ValueError: input with a wrong number of axes or dtype.
@@ -75,7 +100,7 @@ class Recurrent(torch.nn.RNNBase):
             (torch.Size([5, 2, 4]), True, True)
         """
         if isinstance(input, PackedSequence):
-            return self._forward_packed(input, hx, lengths)
+            return self._forward_packed(input, hx, lengths, final_only)
         if input.dim() not in (2, 3):
             raise ValueError(
                 f"{type(self).__name__}: expected input with 2 axes (one sequence) or 3 (a batch), got {input.dim()}"
@@ -94,16 +119,16 @@ class Recurrent(torch.nn.RNNBase):
         if x.shape[0] == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         true_lengths = None if lengths is None else self._lengths(lengths, x)
-        output, final = self._run(x, states, true_lengths, None)
+        output, final = self._run(x, states, true_lengths, None, final_only)
         if single:
-            output, final = output.squeeze(1), tuple(state.squeeze(1) for state in final)
-        elif self.batch_first:
-            output = output.transpose(0, 1)
+            final = tuple(state.squeeze(1) for state in final)
+        if output is not None and (single or self.batch_first):
+            output = output.squeeze(1) if single else output.transpose(0, 1)
         return output, final if len(final) == 2 else final[0]
 
     def _forward_packed(
-        self, packed: PackedSequence, hx: Tensor | States | None, lengths: Lengths | None
-    ) -> tuple[PackedSequence, Tensor | States]:
+        self, packed: PackedSequence, hx: Tensor | States | None, lengths: Lengths | None, final_only: bool
+    ) -> tuple[PackedSequence | None, Tensor | States]:
         if lengths is not None:
             raise LengthsError("lengths were given with a PackedSequence, which has its own; leave one of them out")
         x, batch_sizes, order, back = packed
@@ -117,27 +142,32 @@ class Recurrent(torch.nn.RNNBase):
             states = tuple(state.index_select(1, order) for state in states)
         self._check_input(x)
         self._check_states(states, int(batch_sizes[0]))
-        output, final = self._run(x, states, None, batch_sizes)
+        output, final = self._run(x, states, None, batch_sizes, final_only)
         if back is not None:
             final = tuple(state.index_select(1, back) for state in final)
-        return PackedSequence(output, batch_sizes, order, back), final if len(final) == 2 else final[0]
+        sequence = None if output is None else PackedSequence(output, batch_sizes, order, back)
+        return sequence, final if len(final) == 2 else final[0]
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
-    def _run(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> tuple[Tensor, States]:
+    def _run(
+        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None, final_only: bool
+    ) -> tuple[Tensor | None, States]:
         """All layers, time-major [T, B, I] or packed [N, I]."""
         # By attribute at every call: parametrizations, weight norm and functional_call put tensors of their own there.
         weights = [[getattr(self, name) for name in names] for names in self._all_weights]
         route = self._choose(x, states, weights).route
         if route is not Route.TORCH:
-            return self._run_layers(x, states, weights, lengths, batch_sizes)
+            return self._run_layers(x, states, weights, lengths, batch_sizes, final_only)
         if self._listened_to():
-            return self._run_watched(x, states, weights, lengths, batch_sizes)
+            return self._run_watched(x, states, weights, lengths, batch_sizes, final_only)
         states = states or self._zeros(x, x.shape[1] if batch_sizes is None else int(batch_sizes[0]))
         flat = [weight for group in weights for weight in group]
         if lengths is not None:
-            return _torch_operators.run_ragged(self, x, states, flat, lengths)
-        return _torch_operators.run(self, x, states, flat, batch_sizes)
+            output, final = _torch_operators.run_ragged(self, x, states, flat, lengths)
+        else:
+            output, final = _torch_operators.run(self, x, states, flat, batch_sizes)
+        return None if final_only else output, final
 
     def _run_layers(
         self,
@@ -146,7 +176,8 @@ class Recurrent(torch.nn.RNNBase):
         weights: list[list[Tensor]],
         lengths: Tensor | None,
         batch_sizes: Tensor | None,
-    ) -> tuple[Tensor, States]:
+        final_only: bool,
+    ) -> tuple[Tensor | None, States]:
         """Layer by layer and direction by direction, on the operators of ``ops``."""
         cell = self.cell
         packed = batch_sizes is not None
@@ -156,7 +187,8 @@ class Recurrent(torch.nn.RNNBase):
         split = [state.unbind(0) for state in states]
         finals: list[tuple[Tensor, ...]] = []
         for depth in range(self.num_layers):
-            outputs = []
+            outputs: list[Tensor | None] = []
+            last = depth + 1 == self.num_layers
             for direction in range(directions):
                 index = depth * directions + direction
                 output, h_n, c_n = layer(
@@ -167,16 +199,21 @@ class Recurrent(torch.nn.RNNBase):
                     self._layer_weights(weights[index]),
                     Layout(lengths, packed, direction == 1),
                     self._tap + index if self._tap else taps.SILENT,
+                    self._keep,
+                    final_only and last,
                 )
                 outputs.append(output)
                 finals.append((h_n, c_n) if c_n is not None else (h_n,))
-            x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
-            if self.dropout and self.training and depth + 1 < self.num_layers:
+            if final_only and last:
+                break
+            x = outputs[0] if directions == 1 else torch.cat(outputs, -1)  # type: ignore[arg-type, assignment]
+            if self.dropout and self.training and not last:
                 x = functional.dropout(x, self.dropout)
+        result = None if final_only else x
         kinds = 2 if cell.has_cell_state else 1
         if len(finals) == 1:
-            return x, tuple(state.unsqueeze(0) for state in finals[0][:kinds])
-        return x, tuple(torch.stack([final[kind] for final in finals]) for kind in range(kinds))
+            return result, tuple(state.unsqueeze(0) for state in finals[0][:kinds])
+        return result, tuple(torch.stack([final[kind] for final in finals]) for kind in range(kinds))
 
     def _run_watched(
         self,
@@ -185,7 +222,8 @@ class Recurrent(torch.nn.RNNBase):
         weights: list[list[Tensor]],
         lengths: Tensor | None,
         batch_sizes: Tensor | None,
-    ) -> tuple[Tensor, States]:
+        final_only: bool,
+    ) -> tuple[Tensor | None, States]:
         """In place of torch's own operators, which let nobody look inside: layer by layer, in the weights' dtype."""
         device, dtype = x.device.type, weights[0][0].dtype
         lowered = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
@@ -193,8 +231,8 @@ class Recurrent(torch.nn.RNNBase):
             lowered = x.dtype  # torch's GRU is the one that autocast lets give back what it got
         with torch.autocast(device, enabled=False):
             states = tuple(state.to(dtype) for state in states)
-            output, final = self._run_layers(x.to(dtype), states, weights, lengths, batch_sizes)
-        return output.to(lowered), tuple(state.to(lowered) for state in final)
+            output, final = self._run_layers(x.to(dtype), states, weights, lengths, batch_sizes, final_only)
+        return None if output is None else output.to(lowered), tuple(state.to(lowered) for state in final)
 
     def _choose(self, x: Tensor, states: States, weights: list[list[Tensor]]) -> Choice:
         return choose(self.cell, self.tied, x, itertools.chain(states, *weights))
@@ -291,6 +329,8 @@ class Recurrent(torch.nn.RNNBase):
         text = super().extra_repr()
         if self.cell.nonlinearity not in (None, "tanh"):
             text += f", nonlinearity={self.cell.nonlinearity}"
+        if self.keep != "gates":
+            text += f", keep={self.keep}"
         return text if self.tied else text + f", tied=False, steps={self.steps}"
 
 
@@ -441,11 +481,13 @@ class RNN(Recurrent):
         w_hh = torch.stack(recurrent) if recurrent else w_ih.new_empty(0, self.hidden_size, self.hidden_size)
         return LayerWeights(w_ih, w_hh, torch.stack(biases) if biases else None, None, None)
 
-    def _run(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> tuple[Tensor, States]:
+    def _run(
+        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None, final_only: bool
+    ) -> tuple[Tensor | None, States]:
         if not self.tied:
             self._check_untied(x, states, lengths, batch_sizes)
             lengths = None
-        return super()._run(x, states, lengths, batch_sizes)
+        return super()._run(x, states, lengths, batch_sizes, final_only)
 
     def _check_untied(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> None:
         made = f"this RNN is untied, made for sequences of exactly {self.steps} steps"

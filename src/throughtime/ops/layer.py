@@ -3,7 +3,8 @@
 There are two ways in. In eager mode :class:`_Layer`, a plain ``autograd.Function``, costs least. Under ``torch.compile``,
 ``torch.export`` and other tracers the registered operator ``throughtime::layer`` (see ``registered.py``) is opaque to them.
 Both call the two functions here, :func:`run_forward` and :func:`run_backward`, which choose between the native kernels
-and, where there are none (other devices, no native module), plain torch operators.
+(in one piece, or segment by segment, see ``checkpoints.py``) and, where there are none (other devices, no native module),
+plain torch operators.
 
 Second derivatives are torch's own: when a graph of the backward pass is asked for (``create_graph=True``), the gradients are
 computed through ``differentiable.py``.
@@ -12,7 +13,7 @@ computed through ``differentiable.py``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,11 +22,15 @@ from torch.autograd import forward_ad
 
 from throughtime import reference
 from throughtime.cells import Cell
-from throughtime.ops import differentiable, native, taps
+from throughtime.ops import checkpoints, differentiable, native, taps
 from throughtime.ops.native import Gradients, LayerWeights, Layout
 
-Outputs = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
-"""output, h_n, c_n (``None`` without a cell state), and what is kept for the way back (opaque, ``None`` if nothing is)."""
+Keep = Literal["nothing", "checkpoints", "states", "gates"]
+"""What is kept for the way back: see :class:`throughtime.nn.LSTM`."""
+
+Outputs = tuple[Tensor | None, Tensor, Tensor | None, Tensor | None]
+"""output (``None`` if it was not wanted and is not kept), h_n, c_n (``None`` without a cell state), and what is kept for the
+way back (opaque, ``None`` if nothing is)."""
 
 
 def layer(
@@ -36,7 +41,9 @@ def layer(
     weights: LayerWeights,
     layout: Layout,
     tap: int = taps.SILENT,
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    keep: Keep = "gates",
+    final_only: bool = False,
+) -> tuple[Tensor | None, Tensor, Tensor | None]:
     """Run one layer in one direction; differentiable in x, h0, c0 and the weights.
 
     Args:
@@ -47,28 +54,38 @@ def layer(
         weights: tied or untied.
         layout: lengths, packed or not, direction.
         tap: the number under which a recorder may listen to the backward pass.
+        keep: what to keep for the way back, if there will be one. Tracers and transforms keep states for checkpoints.
+        final_only: leave the output out.
 
     Returns:
-        output [T, B, P] or [N, P], h_n [B, P], c_n [B, H] (``None``, or empty in a traced graph, without a cell state).
+        output [T, B, P] or [N, P] (``None`` with ``final_only``), h_n [B, P], c_n [B, H] (``None``, or empty in a traced
+        graph, without a cell state).
 
     Raises:
         ValueError: lengths outside 0..T.
     """
     tensors = (x, h0, c0, *weights)
-    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
+        keep = "nothing"
+    output: Tensor | None
     if forward_ad._current_level >= 0:  # forward-mode derivatives: a kernel would drop them
-        return _through_torch(cell, x, h0, c0, weights, layout)
-    if _traced(tensors):
+        output, h_n, c_n = _through_torch(cell, x, h0, c0, weights, layout)
+    elif _traced(tensors):
         output, h_n, c_n, _ = torch.ops.throughtime.layer(
-            x, h0, c0, *weights, layout.lengths, cell.name, layout.packed, layout.reverse, keep, tap
+            x, h0, c0, *weights, layout.lengths, cell.name, layout.packed, layout.reverse, _whole(keep), tap
         )
     elif torch._C._are_functorch_transforms_active():
-        output, h_n, c_n, _ = _TransformedLayer.apply(cell, layout, tap, *tensors)
-    elif keep:
-        output, h_n, c_n = _Layer.apply(cell, layout, tap, *tensors)
+        output, h_n, c_n, _ = _TransformedLayer.apply(cell, layout, tap, _whole(keep), *tensors)
+    elif keep != "nothing":
+        output, h_n, c_n = _Layer.apply(cell, layout, tap, keep, final_only, *tensors)
     else:
-        output, h_n, c_n, _ = run_forward(cell, x, h0, c0, weights, layout, keep=False)
-    return output, h_n, c_n
+        output, h_n, c_n, _ = run_forward(cell, x, h0, c0, weights, layout, keep=keep, final_only=final_only)
+    return None if final_only else output, h_n, c_n
+
+
+def _whole(keep: Keep) -> native.Keep:
+    """Of a sequence in one piece."""
+    return "states" if keep == "checkpoints" else keep
 
 
 def _traced(tensors: Sequence[Tensor | None]) -> bool:
@@ -90,43 +107,54 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, cell: Cell, layout: Layout, tap: int, *tensors: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        ctx: Any, cell: Cell, layout: Layout, tap: int, keep: Keep, final_only: bool, *tensors: Tensor | None
+    ) -> tuple[Tensor | None, Tensor, Tensor | None]:
         x, h0, c0, *weights = tensors
-        output, h_n, c_n, saved = run_forward(cell, x, h0, c0, LayerWeights(*weights), layout, keep=True)  # type: ignore[arg-type]
-        _keep(ctx, cell, layout, tap, tensors, output, saved)
-        return output, h_n, c_n
+        output, h_n, c_n, saved = run_forward(
+            cell, x, h0, c0, LayerWeights(*weights), layout, keep=keep, final_only=final_only  # type: ignore[arg-type]
+        )  # fmt: skip
+        # The checkpoints say all: the output is the caller's alone, to write into or to let go.
+        _keep(ctx, cell, layout, tap, keep, tensors, None if keep == "checkpoints" else output, saved)
+        return None if final_only else output, h_n, c_n
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, output, saved = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[3:]
-        return (None, None, None, *run_backward(ctx.cell, tensors, ctx.layout, output, saved, grads[:3], wanted, ctx.tap))
+        wanted = ctx.needs_input_grad[-len(tensors) :]
+        found = run_backward(ctx.cell, tensors, ctx.layout, ctx.keep, output, saved, grads[:3], wanted, ctx.tap)
+        return (*(None,) * (len(ctx.needs_input_grad) - len(tensors)), *found)
 
 
 class _TransformedLayer(torch.autograd.Function):
     """The same for the transforms of torch.func, which ask for the newer style, with all that is saved among the outputs."""
 
     @staticmethod
-    def forward(cell: Cell, layout: Layout, tap: int, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(cell: Cell, layout: Layout, tap: int, keep: native.Keep, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         x, h0, c0, *weights = tensors
-        outputs = run_forward(cell, x, h0, c0, LayerWeights(*weights), layout, keep=True)  # type: ignore[arg-type]
-        return tuple(outputs[0].new_empty(0) if output is None else output for output in outputs)
+        outputs = run_forward(cell, x, h0, c0, LayerWeights(*weights), layout, keep=keep)  # type: ignore[arg-type]
+        return tuple(outputs[1].new_empty(0) if output is None else output for output in outputs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        cell, layout, tap, *tensors = inputs
+        cell, layout, tap, keep, *tensors = inputs
         output_, _, c_n, saved = output
         ctx.mark_non_differentiable(*([saved] if cell.has_cell_state else [c_n, saved]))
-        _keep(ctx, cell, layout, tap, tensors, output_, saved)
+        _keep(ctx, cell, layout, tap, keep, tensors, output_, saved)
 
     backward = _Layer.backward
 
 
 def _keep(
-    ctx: Any, cell: Cell, layout: Layout, tap: int, tensors: Sequence[Tensor | None], output: Tensor, saved: Tensor | None
+    ctx: Any,
+    cell: Cell,
+    layout: Layout,
+    tap: int,
+    keep: Keep,
+    tensors: Sequence[Tensor | None],
+    output: Tensor | None,
+    saved: Tensor | None,
 ) -> None:
-    ctx.cell, ctx.layout, ctx.tap = cell, layout, tap
+    ctx.cell, ctx.layout, ctx.tap, ctx.keep = cell, layout, tap, keep
     # Gradients that did not arrive stay None: no zeros are made and read for them.
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, output, saved)
@@ -140,11 +168,14 @@ def run_forward(
     weights: LayerWeights,
     layout: Layout,
     *,
-    keep: bool,
+    keep: Keep,
+    final_only: bool = False,
 ) -> Outputs:
     """The values, without autograd."""
     if native.serves(x):
-        return native.forward(cell, x, h0, c0, weights, layout, keep=keep)
+        if keep == "checkpoints":
+            return checkpoints.forward(cell, x, h0, c0, weights, layout, output=not final_only)
+        return native.forward(cell, x, h0, c0, weights, layout, keep=keep, output=keep != "nothing" or not final_only)
     with torch.no_grad():
         output, h_n, c_n = _through_torch(cell, x, h0, c0, weights, layout)
     # No result may be one of the inputs: with T = 0 or length 0 the state comes back as it went in.
@@ -155,7 +186,8 @@ def run_backward(
     cell: Cell,
     tensors: Sequence[Tensor | None],
     layout: Layout,
-    output: Tensor,
+    keep: Keep,
+    output: Tensor | None,
     saved: Tensor | None,
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
@@ -167,7 +199,8 @@ def run_backward(
         cell: the cell.
         tensors: x, h0, c0 and the five weights.
         layout: as it was.
-        output: as it was returned.
+        keep: as it was.
+        output: as it was returned; ``None`` with checkpoints.
         saved: as it was returned.
         grads: of output, h_n and c_n; ``None`` is zero.
         wanted: which of ``tensors`` to compute gradients of.
@@ -190,22 +223,34 @@ def run_backward(
 
     _, h0, c0, *weights_ = tensors
     weights = LayerWeights(*weights_)  # type: ignore[arg-type]
-    squared_norms = delta = None
-    if wish:
-        T, B = _steps_and_batch(x, layout)
-        squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64, device="cpu")
-        delta = torch.empty_like(output) if wish.delta else None
-    gradients = None
-    if wish or not through_torch:
+
+    def back(grads: Sequence[Tensor | None], wanted: Sequence[bool], **options: Any) -> Gradients:
         with torch.no_grad():
-            gradients = native.backward(
-                cell, x, h0, c0, weights, layout, output, saved, *grads,
-                wanted=(False,) * 8 if through_torch else tuple(wanted), taps=squared_norms, delta=delta,
-            )  # fmt: skip
+            if keep == "checkpoints":
+                assert saved is not None
+                return checkpoints.backward(cell, x, weights, layout, saved, *grads, wanted=wanted, **options)
+            assert output is not None
+            return native.backward(
+                cell, x, h0, c0, weights, layout, output, saved, *grads, keep=_whole(keep), wanted=tuple(wanted), **options
+            )
+
+    gradients = None
     if listener and wish:
-        assert squared_norms is not None
-        probe = _probe(cell, x, h0, c0, weights, layout, output, saved) if wish.probe else None
+        T, B = native.steps_and_batch(x, layout)
+        P = (weights.w_hh if weights.w_hr is None else weights.w_hr.mT).shape[-1]
+        squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64, device="cpu")
+        delta = x.new_empty((*x.shape[:-1], P)) if wish.delta else None
+        gradients = back(grads, (False,) * 8 if through_torch else wanted, taps=squared_norms, delta=delta)
+        probe = None
+        if wish.probe:
+            # One more way back, from a unit gradient at each true end, without weight gradients.
+            probe = torch.empty_like(squared_norms)
+            seed, seed_c = probe_seed(cell, B, P, weights.w_ih.shape[-2] // len(cell.gates))
+            seed, seed_c = seed.to(x.dtype), None if seed_c is None else seed_c.to(x.dtype)
+            back((None, seed, seed_c), (False,) * 8, taps=probe, rescale=True)
         listener.receive(tap, taps.Measurement(cell, squared_norms, probe, layout.lengths, layout.reverse, delta))
+    elif not through_torch:
+        gradients = back(grads, wanted)
     return _through_autograd(cell, tensors, layout, grads, wanted) if through_torch else gradients  # type: ignore[return-value]
 
 
@@ -222,33 +267,6 @@ def probe_seed(cell: Cell, batch: int, size: int, hidden_size: int) -> tuple[Ten
     return seed[:, :size], seed[:, size:] if cell.has_cell_state else None
 
 
-def _probe(
-    cell: Cell,
-    x: Tensor,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    weights: LayerWeights,
-    layout: Layout,
-    output: Tensor,
-    saved: Tensor | None,
-) -> Tensor:
-    """One more way back on the saved forward pass, from a unit gradient at each true end, without weight gradients."""
-    T, B = _steps_and_batch(x, layout)
-    squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64, device="cpu")
-    seed, seed_c = probe_seed(cell, B, output.shape[-1], weights.w_ih.shape[-2] // len(cell.gates))
-    seed, seed_c = seed.to(x.dtype), None if seed_c is None else seed_c.to(x.dtype)
-    with torch.no_grad():
-        native.backward(cell, x, h0, c0, weights, layout, output, saved, None, seed, seed_c, taps=squared_norms, rescale=True)
-    return squared_norms
-
-
-def _steps_and_batch(x: Tensor, layout: Layout) -> tuple[int, int]:
-    if layout.packed:
-        assert layout.lengths is not None
-        return int(layout.lengths[0]), len(layout.lengths)
-    return x.shape[0], x.shape[1]
-
-
 # ---- where there are no kernels -----------------------------------------------------------------------------------
 
 
@@ -259,7 +277,7 @@ def _through_torch(
     if not layout.packed:
         return differentiable.layer(cell, x, h0, c0, *weights, lengths=layout.lengths, reverse=layout.reverse)
     time, row = _places(layout, x.device)
-    T, B = _steps_and_batch(x, layout)
+    T, B = native.steps_and_batch(x, layout)
     padded = x.new_zeros(T, B, x.shape[-1]).index_put((time, row), x)
     output, h_n, c_n = differentiable.layer(cell, padded, h0, c0, *weights, lengths=layout.lengths, reverse=layout.reverse)
     return output[time, row], h_n, c_n
@@ -331,7 +349,7 @@ def _measure_by_reference(
     assert x is not None
     grad_output, grad_h_n, grad_c_n = grads
     x_array, grad_array = array(x), array(grad_output)
-    T, B = _steps_and_batch(x, layout)
+    T, B = native.steps_and_batch(x, layout)
     if layout.packed:
         time, row = (place.numpy() for place in _places(layout, torch.device("cpu")))
         unpacked = np.zeros((T, B, x.shape[-1]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,9 @@ def _load() -> tuple[Any, str]:
 
 
 _native, _problem = _load()
+Keep = Literal["nothing", "states", "gates"]
+"""What a forward pass keeps for the way back: nothing (there is none), states (gates are computed anew), states and gates."""
+
 _threads: int | None = None
 
 
@@ -200,8 +203,9 @@ def forward(
     weights: LayerWeights,
     layout: Layout,
     *,
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    keep: Keep,
+    output: Tensor | bool = True,
+) -> tuple[Tensor | None, Tensor, Tensor | None, Tensor | None]:
     """Run one layer in one direction.
 
     Args:
@@ -211,10 +215,11 @@ def forward(
         c0: [B, H], zeros if ``None``; LSTM only.
         weights: the weights.
         layout: lengths and direction.
-        keep: keep what :func:`backward` needs.
+        keep: what to keep for :func:`backward`, which needs the output, too.
+        output: where to put it, [T, B, P] (or [N, P]); or whether to return it at all.
 
     Returns:
-        output [T, B, P] (or [N, P]), h_n [B, P], c_n [B, H] (``None`` without a cell state), and an opaque tensor for backward
+        output (or ``None``), h_n [B, P], c_n [B, H] (``None`` without a cell state), and an opaque tensor for backward
         (``None`` if there is nothing to keep).
 
     Raises:
@@ -222,17 +227,17 @@ def forward(
         RuntimeError: a tensor of a wrong shape or dtype, or without memory.
     """
     f64 = x.dtype == torch.float64
-    call = _Call(cell, x, h0, c0, weights, layout)
+    call = _Call(cell, x, h0, c0, weights, layout, keep)
     rows = x.shape[:-1]
-    output = x.new_empty((*rows, call.P))
+    result = x.new_empty((*rows, call.P)) if output is True else None if output is False else output
     h_n = x.new_empty((call.B, call.P))
     c_n = x.new_empty((call.B, call.H)) if cell.has_cell_state else None
-    width = saved_width(cell, call.H, f64) if keep else 0
+    width = 0 if keep == "nothing" else saved_width(cell, call.H, f64, keep)
     saved = x.new_empty((rows.numel(), width)) if width else None
     (_native.forward_f64 if f64 else _native.forward_f32)(
-        *call.arguments, *_rows(output), h_n.data_ptr(), _address(c_n), _address(saved)
+        *call.arguments, *_rows(result), h_n.data_ptr(), _address(c_n), _address(saved)
     )
-    return output, h_n, c_n, saved
+    return result, h_n, c_n, saved
 
 
 def backward(
@@ -248,12 +253,13 @@ def backward(
     grad_h_n: Tensor | None,
     grad_c_n: Tensor | None,
     *,
+    keep: Keep = "gates",
     wanted: Gradients | tuple[bool, ...] = (False,) * 8,
     taps: Tensor | None = None,
     delta: Tensor | None = None,
     rescale: bool = False,
 ) -> Gradients:
-    """Back through time, for a call of :func:`forward` with ``keep=True``.
+    """Back through time, for a call of :func:`forward` that kept what is needed.
 
     Args:
         cell: the cell.
@@ -267,16 +273,17 @@ def backward(
         grad_output: [T, B, P] or [N, P], any strides; ``None`` is zero.
         grad_h_n: [B, P]; ``None`` is zero.
         grad_c_n: [B, H]; ``None`` is zero.
+        keep: what forward kept.
         wanted: which gradients to compute, in the order of :class:`Gradients`.
         taps: float64 [len(cell.taps), T, B], filled with squared norms (NaN where there is no step).
         delta: like ``output``, filled with the total dL/dh_t.
         rescale: run as the probe: what is transported is divided by its norm after every step.
     """
     f64 = x.dtype == torch.float64
-    call = _Call(cell, x, h0, c0, weights, layout)
-    width = saved_width(cell, call.H, f64)
+    call = _Call(cell, x, h0, c0, weights, layout, keep)
+    width = saved_width(cell, call.H, f64, keep)
     if width and (saved is None or saved.shape != (x.shape[:-1].numel(), width)):
-        raise RuntimeError("there is nothing kept to go back with: the forward pass was run with keep=False")
+        raise RuntimeError(f"there is nothing kept to go back with: the forward pass ran with another keep than {keep!r}")
     # Hooks on saved tensors may have laid them out anew.
     output, saved = _rows_contiguous(output), _contiguous(saved)
     for name, tensor in (("output", output), ("saved", saved)):
@@ -312,9 +319,10 @@ def backward(
     return grads
 
 
-def saved_width(cell: Cell, hidden_size: int, f64: bool) -> int:
-    """Elements that a step of one sequence keeps for the way back."""
-    return int((_native.saved_width_f64 if f64 else _native.saved_width_f32)(_CODE[cell.name], hidden_size))
+def saved_width(cell: Cell, hidden_size: int, f64: bool, keep: Keep = "gates") -> int:
+    """Elements that a step of one sequence keeps for the way back, beside its output."""
+    of = _native.saved_width_f64 if f64 else _native.saved_width_f32
+    return int(of(_CODE[cell.name], hidden_size, keep == "states"))
 
 
 class _Call:
@@ -323,14 +331,14 @@ class _Call:
     __slots__ = ("B", "H", "P", "_held", "arguments")
 
     def __init__(
-        self, cell: Cell, x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: LayerWeights, layout: Layout
+        self, cell: Cell, x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: LayerWeights, layout: Layout, keep: Keep
     ) -> None:
         x = _rows_contiguous(x)
         states = (_contiguous(h0), _contiguous(c0))
         w_ih, w_hh, w_hr = _contiguous(weights.w_ih), _contiguous(weights.w_hh), _contiguous(weights.w_hr)
         biases = (_contiguous(weights.b_ih), _contiguous(weights.b_hh))
         lengths = layout.lengths
-        T, self.B = _steps_and_batch(x, layout)
+        T, self.B = steps_and_batch(x, layout)
         untied = w_ih.dim() == 3
         gates, dtype = len(cell.gates), x.dtype
         if w_ih.dim() != (3 if untied and cell.kind == "rnn" else 2) or w_ih.shape[-2] % gates:
@@ -367,6 +375,7 @@ class _Call:
             layout.reverse,
             untied,
             get_num_threads(),
+            keep == "states",
             _address(w_ih),
             _address(w_hh),
             *map(_address, biases),
@@ -376,7 +385,7 @@ class _Call:
         )
 
 
-def _steps_and_batch(x: Tensor, layout: Layout) -> tuple[int, int]:
+def steps_and_batch(x: Tensor, layout: Layout) -> tuple[int, int]:
     """T and B, with the axes of x and the lengths checked (but for the values of padded ones, which the kernels check)."""
     lengths = layout.lengths
     if not layout.packed:

@@ -30,7 +30,7 @@ _LAYOUT = "Tensor? lengths, str cell, bool packed, bool reverse"
 @library.custom_op(
     "throughtime::layer",
     mutates_args=(),
-    schema=f"({_TENSORS}, {_LAYOUT}, bool keep, int tap, Tensor? reset=None, Tensor? recurrent_mask=None)"
+    schema=f"({_TENSORS}, {_LAYOUT}, str keep, int tap, Tensor? reset=None, Tensor? recurrent_mask=None)"
     " -> (Tensor output, Tensor h_n, Tensor c_n, Tensor saved)",
 )
 def _layer(*arguments: Any) -> Outputs:
@@ -42,6 +42,7 @@ def _layer(*arguments: Any) -> Outputs:
     if saved is not None and layout.lengths is not None and not packed:
         # An operator's outputs are all its own: rows of steps that are not there must not hold whatever memory held.
         saved[int(layout.lengths.sum()) :].zero_()
+    assert output is not None
     return output, h_n, x.new_empty(0) if c_n is None else c_n, x.new_empty(0) if saved is None else saved
 
 
@@ -55,7 +56,9 @@ def _(*arguments: Any) -> Outputs:
     size = hidden_size if w_hr is None else w_hr.shape[0]
     rows = x.shape[:-1]
     batch = lengths.shape[0] if packed else x.shape[1]
-    width = native.saved_width(cell, int(hidden_size), x.dtype == torch.float64) if keep and native.serves(x) else 0
+    width = 0
+    if keep != "nothing" and native.serves(x):
+        width = native.saved_width(cell, int(hidden_size), x.dtype == torch.float64, keep)
     return (
         x.new_empty((*rows, size)),
         x.new_empty((batch, size)),
@@ -69,14 +72,14 @@ def _(*arguments: Any) -> Outputs:
     "throughtime::layer_backward",
     mutates_args=(),
     schema=f"({_TENSORS}, Tensor? grad_output, Tensor? grad_h_n, Tensor? grad_c_n, Tensor output, Tensor saved, "
-    f"{_LAYOUT}, bool[] wanted, int tap) -> ({', '.join(['Tensor'] * _TENSOR_COUNT)})",
+    f"{_LAYOUT}, str keep, bool[] wanted, int tap) -> ({', '.join(['Tensor'] * _TENSOR_COUNT)})",
 )
 def _layer_backward(*arguments: Any) -> tuple[Tensor, ...]:
     tensors, rest = arguments[:_TENSOR_COUNT], arguments[_TENSOR_COUNT:]
-    grads, (output, saved, lengths, cell, packed, reverse, wanted, tap) = rest[:3], rest[3:]
+    grads, (output, saved, lengths, cell, packed, reverse, keep, wanted, tap) = rest[:3], rest[3:]
     layout = _layout(lengths, packed, reverse)
     with torch.no_grad():
-        found = run_backward(cell_of(cell), tensors, layout, output, saved, grads, wanted, tap)
+        found = run_backward(cell_of(cell), tensors, layout, keep, output, saved, grads, wanted, tap)
     return tuple(tensors[0].new_empty(0) if gradient is None else gradient for gradient in found)
 
 
@@ -88,7 +91,7 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
     tensors, rest = inputs[:_TENSOR_COUNT], inputs[_TENSOR_COUNT:]
-    ctx.lengths, ctx.cell, ctx.packed, ctx.reverse, _, ctx.tap = rest[:6]
+    ctx.lengths, ctx.cell, ctx.packed, ctx.reverse, ctx.keep, ctx.tap = rest[:6]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, output[0], output[3])
 
@@ -99,11 +102,12 @@ def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     rest = (None,) * (len(ctx.needs_input_grad) - _TENSOR_COUNT)
     if torch.is_grad_enabled():  # a graph of this backward pass is wanted
         layout = _layout(ctx.lengths, ctx.packed, ctx.reverse)
-        return (*run_backward(cell_of(ctx.cell), tensors, layout, output, saved, grads[:3], wanted, ctx.tap), *rest)
+        found = run_backward(cell_of(ctx.cell), tensors, layout, ctx.keep, output, saved, grads[:3], wanted, ctx.tap)
+        return (*found, *rest)
     grad_c_n = grads[2] if cell_of(ctx.cell).has_cell_state else None
     found = torch.ops.throughtime.layer_backward(
         *tensors, grads[0], grads[1], grad_c_n, output, saved, ctx.lengths, ctx.cell, ctx.packed, ctx.reverse,
-        wanted, ctx.tap,
+        ctx.keep, wanted, ctx.tap,
     )  # fmt: skip
     return (*(g if want else None for g, want in zip(found, wanted, strict=True)), *rest)
 
