@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from throughtime.settings import Settings
+from throughtime.tasks import Metric
 from throughtime.train.fit import fit
+from throughtime.train.progress import Evaluation, Progress, Update
 
 SMALL = {"hidden": 8, "epochs": 1, "batch": 16}
 """What keeps a fit below a second or two."""
@@ -45,6 +47,32 @@ class Case:
 def fit_to(source: Path, out: Path, **settings: Any) -> dict[str, Any]:
     """Fit a small model."""
     return fit(source, Settings.of({**SMALL, **settings}), out)
+
+
+class Witness(Progress):
+    """Notes what is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.warned: list[str] = []
+        self.before = 0.0
+        self.evaluations: list[Evaluation] = []
+        self.updates: list[Update] = []
+
+    def say(self, line: str) -> None:
+        self.told.append(line)
+
+    def warn(self, line: str) -> None:
+        self.warned.append(line)
+
+    def training_starts(self, description: str, metrics: tuple[Metric, Metric], total: int | None, seconds: float) -> None:
+        self.before = seconds
+
+    def updated(self, update: Update) -> None:
+        self.updates.append(update)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
 
 
 def put(folder: Path, name: str, content: str | bytes) -> Path:
@@ -206,3 +234,4 @@ CASES = [
     Case("lm_lines", "lm", _names, {"documents": "line"}),
     Case("lm_pairs", "lm", _prose, {"documents": "file", "tokens": "bpe", "bpe_size": 300, "bptt": 16, "batch": 4}),
 ]
+BY_NAME = {case.name: case for case in CASES}

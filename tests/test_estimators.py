@@ -438,8 +438,10 @@ def test_language_model() -> None:
     text = model.generate("han", 20, temperature=0)
     assert text == "hanna"
     assert model.generate(length=8, seed=1) == model.generate(length=8, seed=1)
-    with pytest.raises(SettingsError, match="temperature is -1"):
-        model.generate(temperature=-1)
+    for wrong in ({"temperature": -1}, {"length": 0}, {"top_k": 0}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(SettingsError, match=rf"^{name} is {value}, expected a (whole )?number from"):
+            model.generate(**wrong)
     with pytest.raises(NotFittedError):
         LanguageModel().generate()
     whole = LanguageModel(**QUICK).fit("so it goes, on and on. " * 30)

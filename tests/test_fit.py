@@ -1,4 +1,4 @@
-"""Whole fits on tiny data: what they leave, say and score, that it is exact and quiet, and that something is learned."""
+"""Whole fits on tiny data: what they leave, say and score, and that it is exact and quiet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 import tempfile
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,15 @@ import torch
 import throughtime
 import throughtime.train.fit
 import throughtime.train.trainer
-from throughtime.cli import main
-from throughtime.data.records import Panel, Sequences
+from throughtime.data.records import Panel
 from throughtime.errors import RunError
 from throughtime.report.formats import plain
 from throughtime.settings import Settings
-from throughtime.store import RunDirectory, read_json, write_json
-from throughtime.tasks import Metric
-from throughtime.tasks.lm import LanguageModelling
 from throughtime.train.fit import fit, resume
 from throughtime.train.fitted import Fitted
 from throughtime.train.optimizers import optimizer_names
-from throughtime.train.progress import Evaluation, Progress, Update
 
-from fit_cases import CASES, SMALL, Case, fit_to, put, reviews, series_table, sine, steps_table, table
+from fit_cases import BY_NAME, CASES, Case, Witness, fit_to, put, reviews, steps_table, table
 
 FILES = {
     "config.json",
@@ -71,33 +65,6 @@ DETAILS = {
     "forecast": {"per_step_mae", "examples", "worst", "coverage", "level"},
     "lm": {"samples", "surprising"},
 }
-BY_NAME = {case.name: case for case in CASES}
-
-
-class Witness(Progress):
-    """Notes what is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-        self.warned: list[str] = []
-        self.before = 0.0
-        self.evaluations: list[Evaluation] = []
-        self.updates: list[Update] = []
-
-    def say(self, line: str) -> None:
-        self.told.append(line)
-
-    def warn(self, line: str) -> None:
-        self.warned.append(line)
-
-    def training_starts(self, description: str, metrics: tuple[Metric, Metric], total: int | None, seconds: float) -> None:
-        self.before = seconds
-
-    def updated(self, update: Update) -> None:
-        self.updates.append(update)
-
-    def evaluated(self, evaluation: Evaluation) -> None:
-        self.evaluations.append(evaluation)
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +87,6 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path
 def case(request: pytest.FixtureRequest) -> Case:
     chosen: Case = request.param
     return chosen
-
-
-# --- what a fit leaves
 
 
 def test_the_run_directory_and_the_result(case: Case, fits: dict[str, Any]) -> None:
@@ -281,9 +245,6 @@ def test_nothing_else_is_written_or_printed_and_random_states_stay(
         assert random.getstate() == states[2]
         assert not list((tmp_path / name / "run").rglob("*.tmp"))
     assert capfd.readouterr() == ("", "")
-
-
-# --- afterwards
 
 
 def test_a_loaded_model_predicts_and_scores_the_same(case: Case, fits: dict[str, Any]) -> None:
@@ -450,233 +411,6 @@ def test_early_stopping(tmp_path: Path) -> None:
     assert result["training"]["best_update"] < result["training"]["updates"]
 
 
-# --- stopped, replaced, gone on with
-
-
-class Ticking:
-    """A clock on which every look takes a while."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 0.01
-        return self.now
-
-
-@pytest.fixture
-def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughtime.train.trainer, "time", Ticking())
-
-
-LONG = {**SMALL, "batch": 8, "epochs": 8, "patience": 99, "baselines": False}
-
-
-def stop_at(source: Path, out: Path, update: int, **settings: Any) -> None:
-    """A fit that Ctrl-C stops after so many updates."""
-    left = iter(range(update - 1))
-    with pytest.raises(KeyboardInterrupt):
-        fit(source, Settings.of({**LONG, **settings}), out, interrupted=lambda: next(left, None) is None)
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped after 50 updates of 80."""
-    folder = tmp_path_factory.mktemp("stopped")
-    stop_at(put(folder, "reviews.csv", table("text,label", reviews(100))), folder / "run", 50)
-    return folder / "run"
-
-
-@pytest.fixture
-def run(stopped: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return shutil.copytree(stopped, tmp_path / "run")
-
-
-def changed(run: Path, **values: Any) -> None:
-    """Change what config.json says."""
-    write_json(run / "config.json", {**read_json(run / "config.json"), **values})
-
-
-def test_a_time_budget_has_a_plan_of_its_own(tmp_path: Path, ticking: None) -> None:
-    """Not that of the run which is replaced: neither its number of updates, nor is the file missing."""
-    source, out = put(tmp_path, "reviews.csv", table("text,label", reviews(100))), tmp_path / "run"
-    for budget in (0.6, 2.0, 1.0):
-        settings = Settings.of({**LONG, "epochs": 99, "time_budget": budget})
-        result = fit(source, settings, out, overwrite=True)
-        plan = read_json(out / "plan.json")
-        assert plan["time_budget"] == budget
-        assert plan["decisions"][-1]["updates"] == result["training"]["updates"] == pytest.approx(budget / 0.02, rel=0.4)
-        assert result["training"]["stopped"].startswith(f"by --time-budget after {result['training']['updates']} updates")
-
-
-def test_speed_and_seconds_of_a_run_in_several_processes(run: Path, ticking: None, capsys: pytest.CaptureFixture[str]) -> None:
-    """The seconds go on where the checkpoint stood, in the result, in timings.jsonl and for who watches."""
-    timings = RunDirectory(run).records("timings.jsonl")
-    assert timings[-1]["update"] == 50
-    write = [{**line, "seconds": 100.0 * number} for number, line in enumerate(timings)]
-    (run / "timings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in write))
-    before, witness = write[-1]["seconds"], Witness()
-    left = iter(range(20))
-    with pytest.raises(KeyboardInterrupt):
-        resume(run, progress=witness, interrupted=lambda: next(left, None) is None)
-    assert witness.before == before
-    again = Witness()
-    with pytest.raises(KeyboardInterrupt):
-        resume(run, progress=again, interrupted=lambda: True)
-    assert main(["resume", str(run)]) == 0
-    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
-    assert shown
-    assert all(f"  {before // 60:.0f} min" in line for line in shown), shown
-    result = RunDirectory(run).result()
-    assert result is not None
-    lines = RunDirectory(run).records("timings.jsonl")
-    seconds = [line["seconds"] for line in lines]
-    assert seconds == sorted(seconds)
-    assert before < again.before < result["training"]["seconds"]
-    assert result["training"]["seconds"] == pytest.approx(seconds[-1], abs=0.05)
-    steps = json.loads((run / "checkpoints" / f"{result['training']['updates']:08d}" / "state.json").read_text())["place"][
-        "steps"
-    ]
-    assert result["training"]["steps_per_second"] == pytest.approx(steps / result["training"]["seconds"], rel=0.01)
-
-
-def test_a_run_belongs_to_one_process(run: Path) -> None:
-    """Neither fit nor resume goes on with it or replaces it while another one has it, and all of it stays."""
-    config = read_json(run / "config.json")
-    source = Path(config["source"])
-    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    with RunDirectory(run).locked():
-        for use in (
-            lambda: resume(run),
-            lambda: resume(run, finish=True),
-            lambda: fit(source, Settings.of(LONG), run, overwrite=True),
-        ):
-            with pytest.raises(RunError, match=rf"^{run} is being trained by another process"):
-                use()
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
-
-    class Another(Progress):
-        tried = 0
-
-        def evaluated(self, evaluation: Evaluation) -> None:
-            self.tried += 1
-            with pytest.raises(RunError, match="is being trained by another process"):
-                resume(run)
-
-    for use in (
-        lambda progress: resume(run, progress=progress),
-        lambda progress: fit(source, Settings.of(LONG), run, overwrite=True, progress=progress),
-    ):
-        another = Another()
-        assert use(another)
-        assert another.tried
-
-
-def test_going_on_with_other_versions_is_said(run: Path) -> None:
-    """And in the result: the bits may be others. With the same ones nothing is said."""
-    config, names = read_json(run / "config.json"), ("throughtime", "python", "torch")
-    promise = "the same bits are promised for the same versions only"
-    for others in (names, names[2:], ()):
-        changed(run, **{**config, **dict.fromkeys(others, "0.0.7")})
-        witness, said = Witness(), ", ".join(f"{name} 0.0.7 (here {config[name]})" for name in others)
-        with pytest.raises(KeyboardInterrupt):
-            resume(run, progress=witness, interrupted=lambda: True)
-        assert [line for line in witness.warned if "bits" in line] == [f"the run was begun with {said}; {promise}"] * bool(
-            others
-        )
-    changed(run, python="2.7")
-    result = resume(run, finish=True)
-    assert result is not None
-    assert result["warnings"][-1] == f"the run was begun with python 2.7 (here {config['python']}); {promise}"
-
-
-def test_going_on_takes_the_threads_of_the_beginning(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sums that torch makes in another number of parts may have other last bits."""
-    number, asked = torch.get_num_threads() + 2, list[int]()
-    changed(run, threads=number)
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    network = throughtime.train.fit.Trainer
-
-    def made(*args: Any, **options: Any) -> Any:
-        assert asked == [number], "they are set before anything is computed"
-        return network(*args, **options)
-
-    monkeypatch.setattr(throughtime.train.fit, "Trainer", made)
-    resume(run, finish=True)
-    assert asked == [number]
-
-
-def test_going_on_takes_the_device_of_the_beginning(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What auto stood for then, whatever it would stand for now."""
-    settings = read_json(run / "config.json")["settings"]
-    assert settings["training"]["device"] == "cpu"
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.cuda, "is_available", lambda: True)
-        result = resume(run, finish=True)
-    assert result is not None
-    (run / "result.json").unlink()
-    changed(run, settings={**settings, "training": {**settings["training"], "device": "cuda"}})
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RunError, match=rf"^{run} was begun on a GPU, and torch finds none here; resume it where there is one$"):
-        resume(run)
-
-
-def test_stopped_early_and_kept(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The best weights up to the checkpoint, scored and reported like any others; it says why it stopped."""
-    checkpoint = RunDirectory(run).checkpoints.load_newest()
-    assert checkpoint is not None
-    assert main(["resume", str(run), "--finish"]) == 0
-    out = capsys.readouterr().out
-    assert "stopped by --finish after 50 updates\n" in out
-    result = RunDirectory(run).result()
-    assert result is not None
-    assert result["training"]["updates"] == 50
-    assert result["training"]["stopped"] == "by --finish after 50 updates"
-    assert result["training"]["best_update"] == checkpoint[1]["place"]["best_update"]
-    weights, _ = RunDirectory(run).load_model()
-    assert all((weights[name] == array).all() for name, array in checkpoint[2]["best"].items())
-    assert "by --finish after 50 updates" in (run / "report.html").read_text()
-    assert Fitted.load(run).task.name == "classify"
-    assert main(["resume", str(run)]) == 0
-    assert "is finished" in capsys.readouterr().out
-
-
-def test_nothing_to_finish_from(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.rmtree(run / "checkpoints")
-    assert main(["resume", str(run), "--finish"]) == 1
-    said = f"{run} has no checkpoint yet that it could be finished from; resume it without --finish\n"
-    assert capsys.readouterr().err.endswith(said)
-    assert not (run / "result.json").exists()
-
-
-@pytest.mark.parametrize("flags", [[], ["--finish"]])
-def test_ctrl_c_while_baselines_are_scored(
-    flags: list[str], run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Training is over and saved: it says how to go on, and that takes no update more."""
-    config = read_json(run / "config.json")
-    for section in ("given", "settings"):
-        config[section]["training"]["baselines"] = True
-    changed(run, **config)
-
-    def ctrl_c(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(throughtime.train.fit, "score_rivals", ctrl_c)
-        assert main(["resume", str(run), *flags]) == 130
-    at = 50 if flags else RunDirectory(run).checkpoints.numbers()[-1]
-    go_on = " ".join(["throughtime", "resume", str(run), *flags])
-    assert capsys.readouterr().err == f"stopped; saved at update {at}; go on with: {go_on}\n"
-    witness = Witness()
-    result = resume(run, finish=bool(flags), progress=witness)
-    assert result is not None
-    assert not witness.updates
-    assert result["training"]["updates"] == at
-    assert result["baselines"]
-
-
 def test_a_model_that_is_not_scored_yet(fits: dict[str, Any], tmp_path: Path) -> None:
     """Killed between the two, its checksums may be missing: it says how to go on."""
     out = shutil.copytree(fits["classify_text"][1], tmp_path / "run")
@@ -697,171 +431,3 @@ def test_a_flipped_bit_of_a_model(name: str, fits: dict[str, Any], tmp_path: Pat
     (out / name).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     with pytest.raises(RunError, match=rf"^{out / name} is damaged: its checksum is not the one in manifest\.json$"):
         throughtime.load(out)
-
-
-def test_long_documents_are_scored_window_by_window() -> None:
-    """Beside the tokens themselves, a document takes no more memory than a few windows of it."""
-    task = LanguageModelling(Settings.of({"hidden": 4}))
-    documents = Sequences("text", ["abcdefgh" * 50_000, "abc", "abcdefgh" * 20_000])
-    task.prepare(documents)
-    text = task.encode(documents)
-
-    class Uniform(torch.nn.Linear):
-        def forward(self, inputs: torch.Tensor, lengths: Any, state: Any) -> Any:
-            return torch.zeros(*inputs.shape, task.codec.size), None
-
-    network, seen = Uniform(1, 1), np.zeros(len(text.stream), int)
-    tracemalloc.start()
-    for places, values in task.nats(network, text):
-        assert np.allclose(values, np.log(task.codec.size))
-        seen[places] += 1
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert (seen[1:] == 1).all()
-    assert seen[0] == 0
-    assert peak < len(text.stream)
-
-
-# --- something is learned
-
-
-def test_order_is_learned_where_only_order_tells(tmp_path: Path) -> None:
-    """Which of two words comes first: what cannot see order is left to guess."""
-    chance = random.Random(1)
-    rows = set()
-    while len(rows) < 400:
-        words = [*chance.choices("mnopqrst", k=chance.randint(1, 5)), "a", "b"]
-        chance.shuffle(words)
-        rows.add(f"{' '.join(words)},{'ab' if words.index('a') < words.index('b') else 'ba'}")
-    result = fit_to(
-        put(tmp_path, "order.csv", table("text,label", sorted(rows))),
-        tmp_path / "run",
-        hidden=16,
-        epochs=20,
-        lr=0.01,
-        dropout=0.1,
-    )
-    assert result["scores"]["test"]["accuracy"] == 1.0
-    blind = {
-        baseline["name"]: baseline["scores"]["accuracy"] for baseline in result["baselines"] if baseline["order"] == "blind"
-    }
-    assert blind
-    assert all(accuracy < 0.7 for accuracy in blind.values()), blind
-
-
-def test_a_wave_is_forecast_better_than_by_its_last_value(tmp_path: Path) -> None:
-    source = put(tmp_path, "wave.csv", series_table({"sales": sine(400, period=12, noise=0.2)}, start="1980-01"))
-    result = fit_to(source, tmp_path / "run", horizon=6, epochs=10)
-    persistence = next(baseline for baseline in result["baselines"] if baseline["name"] == "persistence")
-    assert result["scores"]["test"]["mae"] < 0.2 * persistence["scores"]["mae"]
-    assert 0.7 < result["scores"]["test"]["coverage"] <= 1
-
-
-def test_a_text_that_repeats_itself_costs_next_to_nothing(tmp_path: Path) -> None:
-    text = "the quick brown fox jumps over the lazy dog\n" * 300
-    result = fit_to(
-        put(tmp_path, "copy.txt", text),
-        tmp_path / "run",
-        hidden=48,
-        documents="file",
-        epochs=20,
-        lr=0.01,
-        dropout=0,
-        bptt=44,
-        batch=8,
-        baselines=False,
-    )
-    assert result["scores"]["test"]["nats_per_character"] < 0.05
-    sample = result["details"]["samples"][0]["text"]
-    assert "quick brown fox" in sample
-
-
-def test_numbers_are_learned(tmp_path: Path) -> None:
-    """The sum of a sequence, in its own units."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(300):
-        values = rng.integers(0, 9, rng.integers(2, 6))
-        rows += [f"{number},{step},{value},{1000 + 10 * values.sum()}" for step, value in enumerate(values)]
-    result = fit_to(
-        put(tmp_path, "sums.csv", table("id,step,x,total", rows)),
-        tmp_path / "run",
-        task="regress",
-        hidden=24,
-        epochs=40,
-        lr=0.02,
-        dropout=0,
-        baselines=False,
-    )
-    assert result["scores"]["test"]["r2"] > 0.95
-
-
-def test_tags_of_unknown_words_are_learned_from_their_letters(tmp_path: Path) -> None:
-    chance = random.Random(0)
-
-    def word(ending: str) -> str:
-        return "".join(chance.choices("bcdfgklmnprst", k=5)) + ending
-
-    sentences = []
-    for _ in range(100):
-        sentence = [(word(end), tag) for end, tag in chance.choices([("ing", "VERB"), ("ous", "ADJ"), ("tion", "NOUN")], k=5)]
-        sentences.append("\n".join(f"{word}\t{tag}" for word, tag in sentence))
-    result = fit_to(put(tmp_path, "tags.tsv", "\n\n".join(sentences) + "\n\n"), tmp_path / "run", hidden=16, epochs=20, lr=0.01)
-    assert result["scores"]["test"]["accuracy_unknown"] > 0.95
-    assert result["scores"]["test"]["accuracy"] > 0.95
-
-
-# --- what is fitted comes from the training part
-
-
-@pytest.mark.parametrize("name", ["classify_text", "tag_words", "regress", "forecast", "lm_stream"])
-def test_what_is_tested_changes_nothing_of_what_is_learned(name: str, tmp_path: Path) -> None:
-    """Two test files of the same size: the same transforms, weights, log and validation scores, to the bit."""
-    case = BY_NAME[name]
-    source = case.write(tmp_path)
-    text = source.read_text()
-    between = "\n\n" if name == "tag_words" else "\n"
-    head, *rest = text.strip("\n").split(between)
-    lines, header = (rest, head) if name in ("classify_text", "regress", "forecast") else ([head, *rest], None)
-    cut = len(lines) * 4 // 5
-
-    def part(file: str, some: list[str]) -> Path:
-        return put(tmp_path, f"{file}{source.suffix}", between.join([*([header] if header else []), *some]) + between)
-
-    others = {
-        "classify_text": lambda n, line: line[:-3].replace("film", "movie") + ("pos" if n % 2 else "neg"),
-        "tag_words": lambda n, line: "\n".join(line.split("\n")[: 1 + n % 3]),
-        "regress": lambda n, line: f"{line.rsplit(',', 1)[0].replace('film', 'movie')},{n}",
-        "forecast": lambda n, line: f"{line.split(',')[0]},{50 + n}",
-        "lm_stream": lambda n, line: line.translate(str.maketrans("aeiou", "uoiea")),
-    }
-    other = [others[name](number // 2, line) for number, line in enumerate(lines[cut:])]
-    train = part("train", lines[:cut])
-    kept = []
-    for number, some in enumerate((lines[cut:], other)):
-        out = tmp_path / f"run{number}"
-        result = case.fit(train, out, test=str(part(f"test{number}", some)), baselines=False)
-        kept.append(([(out / file).read_bytes() for file in ("transforms.json", "model.safetensors", "metrics.jsonl")], result))
-    assert kept[0][0] == kept[1][0]
-    assert kept[0][1]["scores"]["valid"] == kept[1][1]["scores"]["valid"]
-    assert kept[0][1]["scores"]["test"] != kept[1][1]["scores"]["test"], "the two files do differ"
-
-
-def test_baselines_are_fitted_on_the_training_part(tmp_path: Path) -> None:
-    """Test data of which the opposite is true: who learned from it would be right."""
-    train = [row.replace("fine", "good").replace("dull", "bad") for row in reviews(120)]
-    flipped = [row[:-3] + {"pos": "neg", "neg": "pos"}[row[-3:]] for row in train]
-    sentences = "\n\n".join(f"w{n}\tN\nhund{n % 2}\t{'A' if n % 2 else 'B'}" for n in range(60)) + "\n\n"
-    cycle = "aaaabbbb" * 200
-    for name, content, opposite, settings in (
-        ("classify.csv", table("text,label", train), table("text,label", flipped), {}),
-        ("tags.tsv", sentences, sentences.replace("\tA", "\tC").replace("\tB", "\tA").replace("\tC", "\tB"), {}),
-        ("text.txt", cycle, "abab" * 100, {"documents": "file", "bptt": 16, "batch": 2}),
-    ):
-        source, test = put(tmp_path, f"train_{name}", content), put(tmp_path, f"test_{name}", opposite)
-        result = fit_to(source, tmp_path / f"run_{name}", test=str(test), **settings)
-        for baseline in result["baselines"]:
-            if result["task"] == "lm":
-                assert baseline["scores"]["nats_per_character"] > 0.5, baseline
-            elif baseline["order"] is not None and "network" not in baseline["name"]:  # one epoch teaches a network little
-                assert baseline["scores"]["accuracy"] < 0.6, baseline

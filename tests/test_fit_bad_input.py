@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -553,3 +555,15 @@ def test_a_rate_that_is_far_too_large(case: str, tmp_path: Path) -> None:
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
     message = refusal(put(tmp_path, "reviews.csv", REVIEWS), tmp_path / "run", device="cuda")
     assert re.search("cuda.*no GPU.*--device cpu", message)
+
+
+def test_one_character_is_spoken_of_as_one(tmp_path: Path) -> None:
+    said = refusal(put(tmp_path, "a.txt", "x"), tmp_path / "run", task="lm", documents="file")
+    assert "1 character is too few to divide into 3 parts" in said
+
+
+@pytest.mark.parametrize("line", ["generate nowhere", "explain run nowhere --row 1", "explain text good --label positive"])
+def test_what_is_only_printed_needs_a_stdout_that_is_open(line: str) -> None:
+    command = ["bash", "-c", f"{sys.executable} -m throughtime {line} >&-"]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (1, "error: stdout is closed, so what is printed would be lost; open it\n")

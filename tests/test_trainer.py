@@ -1,4 +1,4 @@
-"""The loop: stopped anywhere it ends alike; early stopping, plateaus, time budgets, and back from a loss that is no number."""
+"""The loop: stopped anywhere it ends alike; early stopping, plateaus, and back from a loss that is no number."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,90 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import throughtime as tt
-import throughtime.train.trainer
-from throughtime.data.records import Sequences
 from throughtime.errors import RunError, TrainingError
-from throughtime.settings import Settings
-from throughtime.store import RunDirectory, read_json, write_json
-from throughtime.tasks.base import Feed
-from throughtime.tasks.lm import EncodedText, LanguageModelling
-from throughtime.train.faults import where_it_broke
-from throughtime.train.progress import Progress, Update
+from throughtime.store import RunDirectory
+from throughtime.tasks.lm import EncodedText
+from throughtime.train.progress import Progress
 from throughtime.train.trainer import ROLLBACKS, Trainer, evaluate, random_state_kept
 
-TEXT = " ".join(random.Random(0).choices(["lorem", "ipsum", "dolor", "sit", "amet"], k=420))
-SETTINGS = {"hidden": 8, "bptt": 16, "batch": 4, "epochs": 2, "save_every": 1e9, "seed": 3}
-
-
-class Clock:
-    """Seconds that go by when somebody says so."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(throughtime.train.trainer, "time", clock)
-    return clock
-
-
-class Scripted(LanguageModelling):
-    """A language model of a short text, with a few things that go otherwise than they would.
-
-    Args:
-        settings: beyond those of all tests here.
-        broken: epochs and indices of batches whose loss is not a number.
-        scores: what evaluations say, one after another, for as long as there are some.
-        clock: an update takes a second of it, an evaluation five.
-    """
-
-    def __init__(
-        self,
-        broken: tuple[tuple[int, int], ...] = (),
-        scores: Iterator[dict[str, float]] | None = None,
-        clock: Clock | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(Settings.of({**SETTINGS, **settings}))
-        self.broken, self.scores, self.clock, self.at = broken, scores or iter(()), clock or Clock(), (0, 0)
-        part = Sequences("text", [TEXT])
-        self.prepare(part)
-        self.encoded = self.encode(part)
-
-    def feed(self, encoded: EncodedText) -> Feed:
-        feed = super().feed(encoded)
-        assert feed.carries
-        batch = feed.batch
-
-        def remembered(epoch: int, index: int) -> Any:
-            self.at = epoch, index
-            return batch(epoch, index)
-
-        feed.batch = remembered  # type: ignore[method-assign]
-        return feed
-
-    def loss(self, network: torch.nn.Module, batch: Any, state: Any) -> tuple[Tensor, Any]:
-        self.clock.now += 1
-        loss, state = super().loss(network, batch, state)
-        return loss * math.nan if self.at in self.broken else loss, state
-
-    def evaluate(self, network: torch.nn.Module, encoded: EncodedText) -> dict[str, float]:
-        self.clock.now += 5
-        torch.rand(3)  # what others draw must not matter
-        return next(self.scores, None) or super().evaluate(network, encoded)
-
-
-def trainer(task: Scripted, run: RunDirectory | None = None, **options: Any) -> Trainer:
-    torch.manual_seed(task.settings.training.seed)
-    made = Trainer(task, task.network(), task.feed(task.encoded), task.encoded, run, **options)
-    if run is not None:
-        made.restore()
-    return made
+from trainer_cases import Clock, Scripted, clock as clock, records, trainer
 
 
 def scores(*losses: float, **others: list[float]) -> Iterator[dict[str, float]]:
@@ -111,10 +33,6 @@ def scores(*losses: float, **others: list[float]) -> Iterator[dict[str, float]]:
 def left_behind(run: RunDirectory) -> dict[str, bytes]:
     last = run.path / "checkpoints" / f"{run.checkpoints.numbers()[-1]:08d}"
     return {path.name: path.read_bytes() for path in (*last.iterdir(), run.path / "metrics.jsonl")}
-
-
-def records(run: RunDirectory) -> list[dict[str, Any]]:
-    return run.records("metrics.jsonl")
 
 
 class Heard(Progress):
@@ -473,70 +391,6 @@ def test_a_checkpoint_of_another_shape(state: Any, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-# A time budget
-
-
-def budgeted(clock: Clock, run: RunDirectory | None = None, **settings: Any) -> Trainer:
-    return trainer(Scripted(clock=clock, **{"epochs": 50, "patience": 999, **settings}), run)
-
-
-def test_a_time_budget_is_kept(tmp_path: Path, clock: Clock) -> None:
-    """Updates of a second and evaluations of five: the number that it is turned into uses the budget up."""
-    run = RunDirectory.create(tmp_path / "run", {})
-    place = budgeted(clock, run, time_budget=400).fit()
-    plan = read_json(run.path / "plan.json")
-    assert plan["time_budget"] == 400.0
-    assert plan["decisions"][0]["at"] <= 30
-    assert plan["decisions"][-1]["updates"] == place.update
-    assert clock.now == pytest.approx(400, rel=0.05)
-    assert place.stopped == f"by --time-budget after {place.update:,} updates, still improving"
-
-
-def test_a_time_budget_of_a_run_that_was_stopped_before_the_plan(tmp_path: Path, clock: Clock) -> None:
-    """What the killed process made counts: not as if this one had made it in no time."""
-    run = RunDirectory.create(tmp_path / "run", {})
-    first = budgeted(clock, run, time_budget=1000)
-    first.interrupted = lambda: first.place.update == 15
-    with pytest.raises(KeyboardInterrupt):
-        first.fit()
-    assert not (run.path / "plan.json").exists()
-    place = budgeted(clock, run, time_budget=1000).fit()
-    assert clock.now == pytest.approx(1000, rel=0.05)
-    assert place.update == read_json(run.path / "plan.json")["decisions"][-1]["updates"]
-
-
-def test_a_plan_is_mended_as_updates_get_faster(tmp_path: Path, clock: Clock) -> None:
-    """The first updates take ten times as long as the rest, as on a machine that was busy: the budget is used up."""
-    run = RunDirectory.create(tmp_path / "run", {})
-    made = budgeted(clock, run, time_budget=1000)
-
-    def slow(update: Update) -> None:
-        clock.now += 9.0 if update.update <= 10 else 0.0
-
-    made.progress.updated = slow  # type: ignore[method-assign]
-    place = made.fit()
-    decisions = read_json(run.path / "plan.json")["decisions"]
-    assert len(decisions) > 1
-    assert decisions[0]["updates"] < 0.5 * place.update
-    assert clock.now == pytest.approx(1000, rel=0.1)
-
-
-def test_a_plan_that_was_made_is_kept(tmp_path: Path, clock: Clock) -> None:
-    run = RunDirectory.create(tmp_path / "run", {})
-    write_json(run.path / "plan.json", {"time_budget": 1000, "decisions": [{"at": 12, "updates": 33}]})
-    assert budgeted(clock, run, time_budget=1000).fit().update == 33
-
-
-@pytest.mark.parametrize(("budget", "epochs", "batch"), [(1e6, 1, 4), (1e6, 3, 4), (1e6, 1, 200), (1.0, 1, 4), (0.01, 2, 4)])
-def test_a_time_budget_never_goes_beyond_the_epochs(budget: float, epochs: int, batch: int, clock: Clock) -> None:
-    made = budgeted(clock, time_budget=budget, epochs=epochs, batch=batch)
-    place = made.fit()
-    limit = epochs * len(made.feed)
-    assert place.update <= limit
-    assert (place.update == limit) == (budget > 1000)
-    assert place.best is not None
-
-
 @pytest.mark.parametrize(
     ("losses", "said"),
     [
@@ -562,71 +416,6 @@ def test_a_run_of_a_few_updates(bptt: int, clock: Clock) -> None:
         assert place.update == made.limit < 20
         assert place.stopped
         assert place.waited or place.best_update == place.update
-
-
-# Where it broke
-
-
-def broke(network: torch.nn.Module, loss: Callable[[torch.nn.Module], Tensor]) -> str:
-    task: Any = SimpleNamespace(loss=lambda network, batch, state: (loss(network), None))
-    return where_it_broke(task, network, None, None)
-
-
-def small(kind: str = "GRU", **options: Any) -> torch.nn.Module:
-    torch.manual_seed(0)
-    return torch.nn.ModuleDict({"rnn": getattr(tt.nn, kind)(3, 4, **options), "head": torch.nn.Linear(4, 1)})
-
-
-def said(network: Any, x: Tensor) -> Tensor:
-    answer: Tensor = network["head"](network["rnn"](x)[0])
-    return answer
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_broken_weights_are_named(value: float) -> None:
-    network = small()
-    with torch.no_grad():
-        network["rnn"].weight_hh_l0[2, 1] = value
-    assert broke(network, lambda n: said(n, torch.ones(5, 2, 3)).mean()) == "first in the weights rnn.weight_hh_l0"
-
-
-@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
-def test_a_broken_input_is_named_with_its_step(kind: str) -> None:
-    x = torch.ones(9, 4, 3)
-    x[6, 2, 1] = math.nan
-    x[7, 0, 0] = math.inf
-    network = small(kind)
-    assert broke(network, lambda n: said(n, x).mean()) == "first in the input of rnn at step 7 of sequence 3 in the batch"
-    assert not network["rnn"]._forward_hooks
-
-
-def test_an_exploding_relu_network_is_named_with_its_step() -> None:
-    network = small("RNN", nonlinearity="relu", bias=False)
-    with torch.no_grad():
-        network["rnn"].weight_ih_l0.fill_(1.0)
-        network["rnn"].weight_hh_l0.fill_(2.5)  # times ten a step
-    x = torch.zeros(60, 3, 3)
-    x[:, 1] = 1.0
-    steps = 1 + next(t for t in range(60) if not torch.isfinite(network["rnn"](x)[0][t]).all())
-    assert 37 <= steps <= 40, "largest float32: 3.4e38"
-    assert (
-        broke(network, lambda n: said(n, x).mean()) == f"first in the output of rnn at step {steps} of sequence 2 in the batch"
-    )
-
-
-def test_a_broken_loss_gradient_and_norm_are_named() -> None:
-    network, x = small(), torch.ones(5, 2, 3)
-    assert (
-        broke(network, lambda n: said(n, x).mean() * math.nan) == "first in the loss, all outputs of the network being finite"
-    )
-    said(network, x).mean().backward()
-    kept = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
-    assert broke(network, lambda n: said(n, x).mean()) == "in the norm of the gradient, each part of it being finite"
-    assert all(torch.equal(p.grad, kept[name]) for name, p in network.named_parameters() if p.grad is not None)
-    grad = network["head"].weight.grad
-    assert grad is not None
-    grad[0, 0] = math.inf
-    assert broke(network, lambda n: said(n, x).mean()) == "first in the gradient of head.weight, the loss being finite"
 
 
 def test_evaluation_leaves_the_network_able_to_train() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from throughtime.tasks.base import BaselineScore, Metric
 from throughtime.train.verdict import FEWEST, headline, judged
+
+from fit_cases import fit_to, put, reviews, table
 
 ACCURACY = Metric("accuracy", "accuracy", higher_is_better=True)
 MASE = Metric("mase", "MASE", higher_is_better=False)
@@ -64,3 +68,43 @@ def test_too_few_pieces_tell_nothing() -> None:
     told = judged(enough, [rival("drift", enough + 9, mase=9.0)], MASE)
     assert told is not None
     assert told.beats is True
+
+
+def test_rows_of_a_group_count_as_one_piece() -> None:
+    """The model is better on one speaker of six, with 30 rows, and worse on all others, with one row each: 35 rows say that it
+    is better, six speakers that nobody knows."""
+    speakers = ["ann"] * 30 + ["ben", "cyd", "dan", "eve", "fay"]
+    model = np.array([0.0] * 30 + [0.3] * 5)
+    baselines = [rival("drift", np.array([0.2] * 30 + [0.0] * 5), mase=9.0)]
+    alone, grouped = judged(model, baselines, MASE), judged(model, baselines, MASE, speakers)
+    assert alone is not None
+    assert grouped is not None
+    assert (alone.pieces, alone.beats, grouped.pieces, grouped.beats) == (35, True, 6, None)
+    assert grouped.interval is not None
+    assert grouped.interval[0] < 0 < grouped.interval[1]
+    assert "sequence, document" in alone.as_json()["how"]
+    assert "whole groups of rows" in grouped.as_json()["how"]
+    assert f"{FEWEST} groups at least" in grouped.as_json()["how"]
+
+
+def test_too_few_groups_tell_nothing_however_many_rows() -> None:
+    model, groups = np.zeros(100), [f"speaker {n % (FEWEST - 1)}" for n in range(100)]
+    baselines = [rival("drift", model + 9, mase=9.0)]
+    found = judged(model, baselines, MASE, groups)
+    assert found is not None
+    assert (found.beats, found.pieces, found.interval) == (None, FEWEST - 1, None)
+    told = judged(model, baselines, MASE, [f"speaker {n % FEWEST}" for n in range(100)])
+    assert told is not None
+    assert told.beats is True
+
+
+@pytest.mark.parametrize("task", ["classify", "lm"])
+def test_a_fit_counts_groups_where_errors_are_those_of_rows(task: str, tmp_path: Path) -> None:
+    """120 rows of 40 authors; the errors of lm are those of documents, of which every row is one."""
+    rows = [f"{row},author {number % 40}" for number, row in enumerate(reviews())]
+    source = put(tmp_path, "reviews.csv", table("text,label,author", rows))
+    result = fit_to(source, tmp_path / "run", task=task, group="author", **({"text": "text"} if task == "lm" else {}))
+    count, told = result["parts"]["test"]["sequences"], result["comparison"]
+    assert count % 3 == 0, "each author has three rows, all in one part"
+    assert told["pieces"] == (count if task == "lm" else count // 3)
+    assert ("whole groups" in told["how"]) == (task != "lm")

@@ -77,7 +77,7 @@ def mute() -> None:
 def _run(call: Call) -> int:
     from click.exceptions import Exit
 
-    from throughtime.cli import learning, runs  # noqa: F401 - they add their commands
+    from throughtime.cli import bench, learning, runs  # noqa: F401 - they add their commands
     from throughtime.cli.application import application
 
     try:  # not by application.main, which has ideas of its own on Ctrl-C and closed pipes

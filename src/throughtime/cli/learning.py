@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from throughtime.cli.application import FILE, application, command, content_of, fitted_model, run_argument
-from throughtime.errors import SettingsError
+from throughtime.cli.application import FILE, application, check_printed, command, content_of, fitted_model, run_argument
+from throughtime.cli.tables import check_places
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +50,9 @@ def text(text: str, json_file: Path | None, html_file: Path | None, **options: A
     The network is unrolled over the words: each output, each factor of the chain rule for each weight, with a finite difference
     beside it, the update with numbers, and some updates in a row.
     """
-    _check_places(json_file, html_file)
+    if json_file is html_file is None:
+        check_printed()
+    check_places(json_file, html_file)
     from throughtime.textbook import explain
 
     found = explain(text, **options)
@@ -78,7 +80,9 @@ def run(run: Path, row: int, data: Path | None, step: int | None, json_file: Pat
 
     The size of the output and of the gradient at every step, and which steps moved the answer: each is left out once.
     """
-    _check_places(json_file)
+    if json_file is None:
+        check_printed()
+    check_places(json_file, read=[data])
     fitted = fitted_model(run)
     from throughtime.store import RunDirectory
     from throughtime.train.fitted import source_of
@@ -104,7 +108,7 @@ def lesson(out: Path, seed: int) -> None:
 
     Takes about two minutes. The page needs no network and opens from disk.
     """
-    _check_places(out)
+    check_places(out)
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from throughtime.experiments.lesson import lesson
@@ -124,18 +128,6 @@ def lesson(out: Path, seed: int) -> None:
         record = lesson(seed=seed, progress=said)
     write_lesson(record, out)
     click.echo(out)
-
-
-def _check_places(*files: Path | None) -> None:
-    """Raise where a file cannot be written, before anything is computed."""
-    named = [file.absolute() for file in files if file is not None]
-    if len(set(named)) < len(named):
-        raise SettingsError(f"{named[0]} is named twice; give each its own file")
-    for file in files:
-        if file is not None and not file.parent.is_dir():
-            raise SettingsError(f"{file}: there is no folder {file.parent}; make it, or name another")
-        if file is not None and file.is_dir():
-            raise SettingsError(f"{file} is a folder; name a file")
 
 
 def _console() -> Console:

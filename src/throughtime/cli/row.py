@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from throughtime.cli.columns import columns
 from throughtime.train.row import RowExplanation
 
 _SHOWN = 40
@@ -30,9 +29,8 @@ def show(found: RowExplanation, console: Console) -> None:
     numbered = all(step.name == str(place) for place, step in enumerate(found.steps, 1))
     shown = sorted({*np.argsort(-np.abs(moved), kind="stable")[: _SHOWN - 1].tolist(), len(moved) - 1})
     largest = float(np.abs(moved).max()) or 1.0
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for column in ("t", *([] if numbered else ["step"]), "|O_t|", "|dL/dO_t|", "moved by", ""):
-        table.add_column(column, justify="left" if column in ("step", "") else "right", no_wrap=True)
+    names = ["t", *([] if numbered else ["step"]), "|O_t|", "|dL/dO_t|", "moved by", ""]
+    table = columns(names, left=("step", ""))
     before = -1
     for row in shown:
         if row > before + 1:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from throughtime.cli import Call
-from throughtime.cli.application import FILE, check_finished, command, content_of, fitted_model, run_argument, warn
+from throughtime.cli.application import (
+    FILE,
+    check_finished,
+    check_printed,
+    command,
+    content_of,
+    fitted_model,
+    run_argument,
+    warn,
+)
 from throughtime.cli.options import FitCommand, place_for, settings_of
 from throughtime.cli.tables import check_out, score_lines, write_table
 from throughtime.errors import SettingsError
@@ -147,8 +156,7 @@ def evaluate(run: Path, data: Path, out: Path | None) -> None:
     from throughtime.train.fitted import trained_on
 
     dataset = fitted.read(data, with_target=True)
-    for line in dataset.warnings:
-        warn(line)
+    warn(*dataset.warnings)
     found, directory = fitted.evaluate(dataset.content), RunDirectory(run)
     result = directory.result() or {}
     if fitted.task.name != "forecast" and trained_on(directory, dataset.files):
@@ -182,6 +190,7 @@ def generate(run: Path, prompt: str, length: int, temperature: float, top_k: int
     \b
     throughtime generate runs/shakespeare --prompt "ROMEO:" --length 1000
     """  # noqa: D301
+    check_printed()
     fitted = fitted_model(run)
     from throughtime.tasks.generate import generate
     from throughtime.tasks.lm import LanguageModelling
@@ -226,8 +235,7 @@ def forecast(run: Path, future: Path | None, out: Path | None) -> None:
 
     dataset = source_of(RunDirectory(run), fitted)
     check_out(out, *dataset.files, future)
-    for line in dataset.warnings:
-        warn(line)
+    warn(*dataset.warnings)
     panel: Any = dataset.content
     if future is not None:
         table = open_table(future)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from throughtime.cli.columns import columns
 from throughtime.textbook.explanation import Explanation, Factor, Update
 
 _STEPS = 12
@@ -59,12 +59,12 @@ def _head(found: Explanation) -> Text:
 
 
 def _forward_rule(found: Explanation) -> str:
-    if found.network.cell.kind == "rnn":
-        return "O_t = f(x_t w_t + O_{t-1} w^t)" if found.network.tied else "O_t = f(x_t w_t + O_{t-1} w^{t-1})"
-    return "; ".join(_EQUATIONS[found.network.cell.kind])
+    rule = "; ".join(_EQUATIONS[found.network.cell.kind])
+    return rule.replace("w^{t-1}", "w^t") if found.network.tied else rule  # a shared weight has one name
 
 
 _EQUATIONS = {
+    "rnn": ("O_t = f(x_t w_t + O_{t-1} w^{t-1})",),
     "lstm": (
         "each gate sees x_t w_t + b_t + O_{t-1} w^{t-1}",
         "i, f, o = sigmoid, g = tanh",
@@ -86,11 +86,11 @@ def _forward(found: Explanation, update: Update) -> Table:
     lone = simple and network.hidden == 1
     products = update.products()
     past_name = "w^t" if network.tied else "w^{t-1}"
-    columns = ["t", "word", "x_t", *(["w_t"] if lone else [] if simple else ["gate"]), "x_t w_t"]
-    columns += [past_name] if lone else []
-    columns += [f"O_{{t-1}} {past_name}", *([] if simple else ["b_t"])]
-    columns += ["sum", "f'(sum)", "O_t"] if simple else ["value", *(["c_t"] if network.cell.has_cell_state else []), "O_t"]
-    table = _table(columns, left=("word", "gate"))
+    names = ["t", "word", "x_t", *(["w_t"] if lone else [] if simple else ["gate"]), "x_t w_t"]
+    names += [past_name] if lone else []
+    names += [f"O_{{t-1}} {past_name}", *([] if simple else ["b_t"])]
+    names += ["sum", "f'(sum)", "O_t"] if simple else ["value", *(["c_t"] if network.cell.has_cell_state else []), "O_t"]
+    table = columns(names, left=("word", "gate"))
     for t in _ends(range(1, network.steps + 1), None):
         if t is None:
             table.add_row("…", f"{network.steps - sum(_ENDS):,} more")
@@ -139,8 +139,13 @@ def _prediction(found: Explanation, update: Update) -> Text:
 
 
 def _backward_rule(found: Explanation) -> str:
-    said = "the chain rule: the factors along the way from L back to a weight, multiplied"
-    return f"{said}; a shared weight's gradient is the sum over its uses" if found.network.tied else said
+    said = ["the chain rule: the factors along the way from L back to a weight, multiplied"]
+    if found.network.hidden > 1:
+        said.append("numbers of a step are a row, and multiply a matrix from the left")
+    if found.network.tied:
+        said.append("a shared weight's gradient is the sum over its uses")
+    said.append("a finite difference: what L gains when the weight alone is moved a little, divided by how little")
+    return "; ".join(said)
 
 
 def _backward(found: Explanation, update: Update) -> Table:
@@ -205,7 +210,8 @@ def _update_rule(found: Explanation) -> str:
 def _update(found: Explanation, update: Update) -> Table:
     """A line for every single number."""
     adagrad = found.optimizer == "adagrad"
-    table = _table(["weight", "w_old", *(["alpha_t", "alpha_t^1"] if adagrad else ["alpha"]), "dL/dw_old", "w_new"], ["weight"])
+    rates = ["alpha_t", "alpha_t^1"] if adagrad else ["alpha"]
+    table = columns(["weight", "w_old", *rates, "dL/dw_old", "w_new"], left=["weight"])
     maps = (update.parameters, *((update.sums,) if adagrad else ()), update.rates, update.gradients, update.new)
     places = [(name, place) for name, value in update.parameters.items() for place in np.ndindex(value.shape)]
     for found_place in _ends(places, None, most=3 * _STEPS):
@@ -233,20 +239,13 @@ def _losses(found: Explanation) -> Table:
     """Every update in a line: prediction, loss, and each weight where they are few."""
     sizes = sum(value.size for value in found.updates[0].parameters.values())
     names = list(found.updates[0].parameters) if sizes <= _VALUES else []
-    table = _table(["update", "y^", "L", *(names or ["largest dL/dw"])])
+    table = columns(["update", "y^", "L", *(names or ["largest dL/dw"])])
     for number, update in enumerate(found.updates):
         largest = max(np.abs(value).max() for value in update.gradients.values())
         weights = [update.parameters[name] for name in names] or [largest]
         table.add_row(str(number), _short(update.y_hat), _short(update.loss), *(_short(value) for value in weights))
     last: list[Any] = [found.updates[-1].new[name] for name in names] or [None]
     table.add_row(str(len(found.updates)), _short(found.y_hat), _short(found.loss), *(_short(value) for value in last))
-    return table
-
-
-def _table(columns: Sequence[str], left: Sequence[str] = ()) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for column in columns:
-        table.add_column(column, justify="left" if column in left else "right", no_wrap=True)
     return table
 
 

@@ -202,6 +202,7 @@ class Estimator(BaseEstimator):
         """Take over what a fit left, here or in a run directory."""
         self.fitted_, self.warnings_, self.history_ = fitted, list(config["warnings"]), history
         self._config, self._result = config, result
+        self._run: Path | None = None
 
 
 def _all_for_training(content: Sequences | Panel) -> Sequences | Panel:

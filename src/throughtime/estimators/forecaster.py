@@ -22,7 +22,7 @@ from throughtime.estimators.base import Estimator, in_python
 from throughtime.store import RunDirectory
 from throughtime.tasks.forecast import Forecast
 from throughtime.tasks.metrics import forecasting
-from throughtime.train.fitted import Fitted, source_of
+from throughtime.train.fitted import source_of
 
 _X, _FUTURE = Path("X"), Path("future")
 """What errors call the tables."""
@@ -89,7 +89,7 @@ class Forecaster(Estimator):
         resolved = {name: value for name, value in dataset.resolved.items() if name != "split_column"}
         settings = settings.replace(**resolved)
         self._train(dataset, settings)
-        self._panel: Panel | None = dataset.content
+        self._panel = dataset.content
         self._form = _form(X, self._task)
         return self
 
@@ -129,7 +129,7 @@ class Forecaster(Estimator):
 
     def _own(self) -> tuple[Panel, _Form]:
         """The series it was fitted on, and their form."""
-        if self._panel is not None:
+        if self._run is None:  # it was fitted here
             return self._panel, self._form
         if self._config["source"] is None:
             raise DataError("a loaded model does not hold the series it was fitted on; give those to go on from: predict(X)")
@@ -182,11 +182,6 @@ class Forecaster(Estimator):
         tags.input_tags.one_d_array = True
         tags.input_tags.allow_nan = self.missing != "error"
         return tags
-
-    def _adopt(self, fitted: Fitted, config: dict[str, Any], result: dict[str, Any], history: list[dict[str, Any]]) -> None:
-        super()._adopt(fitted, config, result, history)
-        self._panel, self._form = None, _Form(None, {})
-        self._run = Path()
 
     @property
     def _task(self) -> Forecast:

@@ -37,6 +37,5 @@ def load(path: str | Path) -> Estimator:
     estimator = kind(**{name: values[name] for name in kind().get_params(deep=False)})
     history = [record for record in run.records("metrics.jsonl") if "note" not in record]
     estimator._adopt(fitted, config, run.result() or {}, history)
-    if isinstance(estimator, Forecaster):
-        estimator._run = run.path.absolute()
+    estimator._run = run.path.absolute()
     return estimator

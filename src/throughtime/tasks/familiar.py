@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 
 from throughtime.data.records import Frequency, Panel, Series
+from throughtime.data.split_panel import PanelPart
+from throughtime.data.times import written
 from throughtime.errors import DataError
 
 Ends = dict[str, tuple[int, int]]
@@ -23,6 +25,43 @@ def first_unseen(series: Series, seen: Ends) -> int:
     if series.id not in seen:
         return 0
     return int(np.searchsorted(series.times[: len(series)].astype(np.int64), seen[series.id][0], side="right"))
+
+
+def unseen_part(content: Panel, seen: Ends, window: int, horizon: int) -> tuple[PanelPart, str]:
+    """What came after the end of what a fit saw of each series, or, where it has seen all, everything.
+
+    Args:
+        content: series with the covariates of the fit.
+        seen: where those of the fit ended.
+        window: steps of the past that a forecast looks back on.
+        horizon: steps to forecast.
+
+    Returns:
+        What is to be scored, and what there is to say of it, in a phrase.
+
+    Raises:
+        DataError: too little of it, or of the past before it.
+    """
+    least = [min(window, seen[s.id][1]) if s.id in seen else window for s in content.series]
+    first = [first_unseen(series, seen) for series in content.series]
+    starts = [max(pair) for pair in zip(first, least, strict=True)]
+    new = [number for number, series in enumerate(content.series) if first[number] < len(series)]
+    if not new:
+        starts, note = least, ", all of which the fit saw"
+    else:
+        ends = {seen[content.series[number].id][0] for number in new if content.series[number].id in seen}
+        last = np.array(sorted(ends)).astype(content.series[new[0]].times.dtype)
+        after = f" after {written(last, content.form)[0]}" if len(ends) == 1 else ""
+        note = f"{after}, which the fit did not see"
+    if all(start + horizon > len(series) for series, start in zip(content.series, starts, strict=True)):
+        number = new[0] if new else 0
+        series = content.series[number]
+        raise DataError(
+            f"series {series.id!r} has {len(series) - first[number]:,} values that the fit did not see, after "
+            f"{first[number]:,} others; to score a forecast takes {horizon:,} of them, after {least[number]:,} values that "
+            "it can look back on; give more of the series"
+        )
+    return PanelPart(content, [min(start, len(s)) for start, s in zip(starts, content.series, strict=True)]), note
 
 
 def like_training(panel: Panel, fitted: tuple[str, ...], frequency: Frequency) -> Panel:

@@ -1,4 +1,4 @@
-"""The network that forecasts, what it reads, and its loss."""
+"""The network that forecasts, the windows it reads, and its loss."""
 
 from __future__ import annotations
 
@@ -6,16 +6,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from throughtime.settings import ModelSettings
-from throughtime.tasks.base import Batch
+from throughtime.tasks.base import Batch, Feed
 from throughtime.tasks.linear import Linear
 from throughtime.tasks.networks import forecast_with_ends, recurrent_part
-from throughtime.tasks.windows import Layout, Windows
+from throughtime.tasks.windows import Layout, PanelWindows, Windows
 
 LEVEL = 0.9
 """The share of values that an interval is meant to hold."""
+
+_EPOCH_WINDOWS = 8192
+
+
+@dataclass(frozen=True)
+class EncodedPanel:
+    """Windows of a part, and the origins to forecast from ``[N, 2]``."""
+
+    windows: PanelWindows
+    origins: NDArray[np.int64]
 
 
 @dataclass
@@ -25,6 +36,26 @@ class WindowBatch(Batch):
     features: Tensor
     past: Tensor
     future: Tensor
+
+
+class WindowFeed(Feed):
+    """Windows in random order; of very many, a part in each epoch."""
+
+    def __init__(self, encoded: EncodedPanel, batch: int, seed: int) -> None:
+        self.encoded, self.size, self.seed = encoded, batch, seed
+        self.windows = min(len(encoded.origins), _EPOCH_WINDOWS)
+        self._epoch, self._order = -1, np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return -(-self.windows // self.size)
+
+    def batch(self, epoch: int, index: int) -> WindowBatch:
+        """Some windows."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(len(self.encoded.origins))[: self.windows]
+        rows = self._order[index * self.size : (index + 1) * self.size]
+        return batch_of(self.encoded.windows.cut(self.encoded.origins[rows]))
 
 
 class ForecastNetwork(nn.Module):

@@ -47,9 +47,10 @@ def generate(
         SettingsError: a prompt that is no text, a temperature or seed below 0, a length or ``top_k`` below 1.
     """
     if not 0 <= temperature < float("inf"):
-        raise SettingsError(f"temperature is {temperature}, expected a number from 0 up")
-    if length < 1 or (top_k is not None and top_k < 1):
-        raise SettingsError(f"length is {length} and top_k {top_k}, expected at least 1")
+        raise SettingsError(f"--temperature is {temperature}, expected a number from 0 up")
+    for flag, count in (("--length", length), ("--top-k", top_k)):
+        if count is not None and count < 1:
+            raise SettingsError(f"{flag} is {count}, expected a whole number from 1 up")
     if not isinstance(prompt, str):
         raise SettingsError(f"prompt is a {type(prompt).__name__}, expected a str")
     codec, random = task.codec, torch.Generator().manual_seed(checked_setting("seed", seed))

@@ -45,6 +45,25 @@ def _variation(values: NDArray[np.float64]) -> float:
     return float(values.std() / values.mean())
 
 
+def typical_move(values: NDArray[np.float64], season: int) -> float:
+    """What a series moves by: the deviation within a season, or within all there is where that is less; never 0.
+
+    Args:
+        values: of one series; NaN is missing.
+        season: steps in a season; pairs of steps are looked at where there is none.
+
+    Example:
+        >>> typical_move(np.tile([1.0, 3.0], 10), 2), typical_move(np.full(20, 7.0), 2)
+        (1.0, 7e-06)
+    """
+    size = max(season, 2)
+    blocks = values[len(values) % size :].reshape(-1, size) if len(values) >= size else values[None]
+    blocks = blocks[2 * (~np.isnan(blocks)).sum(axis=1) > size]
+    spread = float(np.nanstd(blocks, axis=1).mean()) if len(blocks) else 0.0
+    height = float(np.nanmax(np.abs(values), initial=0.0))
+    return spread if spread > 1e-9 * height else max(1e-6 * height, 1e-9)
+
+
 def season_error(values: NDArray[np.float64], season: int) -> float:
     """The mean error of repeating the last season; NaN where there is none."""
     season = season if season < len(values) else 1

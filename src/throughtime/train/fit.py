@@ -265,7 +265,10 @@ def _trained(ready: _Ready, config: dict[str, Any], progress: Progress, *, finis
     metric, verdict = task.judged_by(scores[scored_on]), None
     if baselines:
         with torch.inference_mode():
-            verdict = judged(task.errors(fitted.network, held_out, encoded[scored_on]), baselines, metric)
+            errors = task.errors(fitted.network, held_out, encoded[scored_on])
+        # The errors of lm are those of stretches of documents, not of rows.
+        groups = held_out.groups if isinstance(held_out, Sequences) and task.name != "lm" else None
+        verdict = judged(errors, baselines, metric, groups)
     kind, part_name = str(task.settings.model.cell).upper(), "test" if scored_on == "test" else "validation"
     where = f"{task.amount(held_out, encoded[scored_on])} of the {part_name} part"
     place = trainer.place

@@ -17,8 +17,8 @@ from throughtime.data.split_panel import PanelPart
 from throughtime.data.times import show
 from throughtime.errors import DataError, SettingsError
 from throughtime.tasks.classify import Classify
-from throughtime.tasks.forecast import EncodedPanel, Forecast
-from throughtime.tasks.forecast_network import batch_of
+from throughtime.tasks.forecast import Forecast
+from throughtime.tasks.forecast_network import EncodedPanel, batch_of
 from throughtime.tasks.inputs import TokenInputs
 from throughtime.tasks.labelled import Labelled, LabelledTask
 from throughtime.tasks.lm import LanguageModelling

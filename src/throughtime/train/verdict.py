@@ -28,8 +28,9 @@ class Verdict:
         score: its score.
         beats: whether the model is better by more than chance; ``False`` if it is worse by more than chance, ``None`` if they
             cannot be told apart.
-        pieces: on how many pieces of data that is judged.
+        pieces: on how many pieces of data that is judged: groups, where the data has a group column.
         interval: of the mean difference of their errors, below 0 where the model is better; ``None`` with too few pieces.
+        grouped: whether the pieces are groups.
     """
 
     baseline: str
@@ -37,6 +38,7 @@ class Verdict:
     beats: bool | None
     pieces: int
     interval: tuple[float, float] | None
+    grouped: bool = False
 
     @property
     def words(self) -> str:
@@ -49,24 +51,34 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """For result.json, with how it was found."""
+        each, pieces = "piece (sequence, document, or stretch of time)", "pieces"
+        if self.grouped:
+            each, pieces = "row, whole groups of rows being drawn", "groups"
         return {
             "baseline": self.baseline,
             "beats": self.beats,
             "pieces": self.pieces,
             "interval": None if self.interval is None else list(self.interval),
             "level": LEVEL,
-            "how": "paired bootstrap of the difference in error per piece (sequence, document, or stretch of time); told apart "
-            f"where the interval excludes 0, and there are {FEWEST} pieces at least",
+            "how": f"paired bootstrap of the difference in error per {each}; told apart where the interval excludes 0, and "
+            f"there are {FEWEST} {pieces} at least",
         }
 
 
-def judged(errors: NDArray[np.float64], baselines: Sequence[BaselineScore], metric: Metric) -> Verdict | None:
+def judged(
+    errors: NDArray[np.float64],
+    baselines: Sequence[BaselineScore],
+    metric: Metric,
+    groups: Sequence[str] | None = None,
+) -> Verdict | None:
     """Hold a model against the best of its baselines.
 
     Args:
         errors: of the model, as :meth:`~throughtime.tasks.base.Task.errors` gives them.
         baselines: scored on the same part.
         metric: by which the best is found.
+        groups: per error the group it belongs to (a speaker, an author), where errors of one group depend on each other: then
+            groups are what is counted and drawn.
 
     Returns:
         ``None`` where no baseline has that metric.
@@ -79,9 +91,11 @@ def judged(errors: NDArray[np.float64], baselines: Sequence[BaselineScore], metr
         'the model beats it'
         >>> judged(wrong[::-1], [rival], metric).words
         'about the same: the difference may be chance'
+        >>> judged(np.zeros(8), [rival], metric, groups=["anna", "ben"] * 4).words
+        'too little data to tell whether the model beats it'
 
-    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13, as
-        :func:`~throughtime.tasks.metrics.paired_interval` takes it.
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13, and chapter 8 for groups, as
+        :func:`~throughtime.tasks.metrics.paired_interval` takes them.
     """
     rivals = [baseline for baseline in baselines if metric.name in baseline.scores]
     if not rivals:
@@ -89,11 +103,11 @@ def judged(errors: NDArray[np.float64], baselines: Sequence[BaselineScore], metr
     sign = -1 if metric.higher_is_better else 1
     best = min(rivals, key=lambda baseline: sign * baseline.scores[metric.name])
     assert best.errors is not None
-    pieces, score = len(errors), best.scores[metric.name]
+    pieces, score, grouped = len(errors if groups is None else set(groups)), best.scores[metric.name], groups is not None
     if pieces < FEWEST:
-        return Verdict(best.name, score, None, pieces, None)
-    low, high = paired_interval(errors - best.errors, level=LEVEL)
-    return Verdict(best.name, score, True if high < 0 else False if low > 0 else None, pieces, (low, high))
+        return Verdict(best.name, score, None, pieces, None, grouped)
+    low, high = paired_interval(errors - best.errors, None if groups is None else list(groups), LEVEL)
+    return Verdict(best.name, score, True if high < 0 else False if low > 0 else None, pieces, (low, high), grouped)
 
 
 def headline(kind: str, metric: Metric, score: float, where: str, verdict: Verdict | None) -> str:
