@@ -2,7 +2,8 @@
 
     python tools/sanitize.py [TESTS...]
 
-The native module is built once more, with both (GCC or Clang, Linux), and takes the place of the installed one. First it must
+The native module is built once more, with both (GCC or Clang, Linux), and takes the place of the installed one, in child
+processes too. First it must
 show that it can fail: a call whose output is one row too short has to be caught. Leaks are not looked for, as Python and
 torch hold much until they end.
 """
@@ -21,7 +22,6 @@ FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-
 TESTS = [f"tests/test_{name}.py" for name in ("native", "bounds", "keep", "ragged", "autograd", "flow", "reference")]
 
 TOO_SHORT = """
-import sanitized
 import torch, throughtime as tt
 from throughtime.ops import native
 gru = tt.nn.GRU(3, 16)
@@ -57,11 +57,11 @@ def main() -> int:
     module = build()
     environment = os.environ | {
         "THROUGHTIME_NATIVE": str(module),
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "tools"), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "tools" / "sanitized"), *filter(None, [os.environ.get("PYTHONPATH")])]),
         # The sanitizer must come first, and finds C++ exceptions only if their library is there as early.
         "LD_PRELOAD": f"{library('libasan.so')}:{library('libstdc++.so')}",
-        # Fresh memory holds NaN, as the tests want it (there is no mallopt here).
-        "ASAN_OPTIONS": "detect_leaks=0:malloc_fill_byte=255:max_malloc_fill_size=1073741824",
+        # Fresh memory holds NaN, and a fault kills, as the tests want it.
+        "ASAN_OPTIONS": "detect_leaks=0:handle_segv=0:malloc_fill_byte=255:max_malloc_fill_size=1073741824",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     caught = subprocess.run([sys.executable, "-c", TOO_SHORT], env=environment, capture_output=True, text=True, cwd=ROOT)
@@ -71,9 +71,7 @@ def main() -> int:
         return 1
     print("a write past the end of a tensor is caught; now the tests", flush=True)
     tests = sys.argv[1:] or TESTS
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "sanitized", *tests], env=environment, cwd=ROOT
-    ).returncode
+    return subprocess.run([sys.executable, "-m", "pytest", "-q", *tests], env=environment, cwd=ROOT).returncode
 
 
 if __name__ == "__main__":

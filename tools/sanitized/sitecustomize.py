@@ -1,4 +1,4 @@
-"""A plugin of pytest: the native module is the one that THROUGHTIME_NATIVE names, in place of the installed one."""
+"""Run by every Python that starts with this folder on its path: the native module is the one that THROUGHTIME_NATIVE names."""
 
 from __future__ import annotations
 
