@@ -168,7 +168,7 @@ def results_of(case: Case, suffix: str, at_end: bool, listening: bool = True) ->
 
     shared = (
         *(_CODE[cell.name], T, B, I, H, P, address(lengths), case.layout == "packed", case.reverse, not tied),
-        *(case.threads, False),
+        *(case.threads, False, 0),
         *(address(weights.get(name)) for name in ("w_ih", "w_hh", "b_ih", "b_hh", "w_hr")),
         *(address(x), *case.strides(I)),
         *(address(initial.get(name)) for name in ("h0", "c0")),

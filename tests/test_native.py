@@ -382,4 +382,22 @@ def test_a_hundred_repeats_give_the_same_bits(variant: Variant) -> None:
     first = actual_of(case)
     for _ in range(99):
         again = actual_of(case)
-        assert all(torch.equal(again[name].nan_to_num(-1), values.nan_to_num(-1)) for name, values in first.items())
+        for name, values in first.items():
+            assert_same_bits(values, again[name], name)
+
+
+def test_a_profile_tells_where_the_time_goes_and_changes_no_bit() -> None:
+    case = Case(TIED[-2], torch.float32, 200, 8, 64, 16)
+    silent = actual_of(case)
+    with native.profiled() as ticks:
+        watched = actual_of(case)
+    told = dict(zip(native.STAGES, ticks.tolist(), strict=True))
+    for name, values in silent.items():
+        assert_same_bits(values, watched[name], name)
+    assert told["recomputed gates"] < 0.01 * sum(told.values())  # they were kept
+    # 64 units against 16 inputs, by as many rows: four times the multiply-adds, and as many again on the way back.
+    assert told["recurrent product"] > told["input product"] > 0
+    assert told["transported product"] > told["input gradient"] > 0
+    with native.profiled() as again:
+        actual_of(replace(case, T=100))
+    assert 0 < float(again[native.STAGES.index("pointwise")]) < told["pointwise"]

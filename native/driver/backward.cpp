@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "driver/sequences.hpp"
+#include "driver/stopwatch.hpp"
 #include "driver/weights.hpp"
 #include "throughtime/parallel.hpp"
 
@@ -28,6 +29,7 @@ template <class T> class Backward {
   explicit Backward(const BackwardArgs<T>& args)
       : args_(args),
         p_(args.problem),
+        watch_(p_.profile),
         kernels_(kernels<T>()),
         sizes_(p_),
         sequences_(p_),
@@ -54,6 +56,7 @@ template <class T> class Backward {
     std::vector<Workspace> workspaces;  // before the threads are: a worker of a team must not fail
     for (Index i = 0; i < std::max<Index>(team, deal_.tasks); ++i) workspaces.emplace_back(deal_.count(team > 1 ? 0 : i, p_.B));
     Index last = sequences_.steps(), rows_wanted = chunk_rows();
+    watch_.lap(Stage::preparing);
     bool first_chunk = true;
     while (last > 0) {
       Index first = last - 1, rows = sequences_.active(first);
@@ -68,12 +71,17 @@ template <class T> class Backward {
         }
       }
       if (again_) recompute(first, last);
+      watch_.lap(Stage::recomputed);
       const bool shared = parallel_team(team, [&](int worker, Barrier& barrier) {
-        carry_back(workspaces[worker], 0, first, last, share_of_units(kernels_, sizes_, worker, team), &barrier);
+        carry_back(workspaces[worker], 0, first, last, share_of_units(kernels_, sizes_, worker, team), &barrier,
+                   worker == 0 ? watch_ : not_watched_);
       });
       if (!shared)
         parallel_for(int(deal_.tasks), p_.threads,
-                     [&](int task) { carry_back(workspaces[task], task, first, last, {0, sizes_.HP}, nullptr); });
+                     [&](int task) {
+                       carry_back(workspaces[task], task, first, last, {0, sizes_.HP}, nullptr, task == 0 ? watch_ : not_watched_);
+                     });
+      watch_.lap(Stage::waiting);
       collect(first, last, first_chunk);
       last = first;
       first_chunk = false;
@@ -198,7 +206,8 @@ template <class T> class Backward {
   };
 
   // The steps of a chunk for a task's ranks, for all units or, in a team, for a worker's.
-  void carry_back(Workspace& work, Index task, Index first, Index last, Units units, Barrier* barrier) {
+  void carry_back(Workspace& work, Index task, Index first, Index last, Units units, Barrier* barrier,
+                  Stopwatch& watch) {
     std::vector<BackwardRow<T>>& rows = work.rows;
     const T** from = work.from.data();
     T** to = work.to.data();
@@ -215,8 +224,13 @@ template <class T> class Backward {
         }
         w_hr_.multiply(0, count, from, to);
       }
+      watch.lap(Stage::moving);
       kernels_.backward_rows[int(p_.cell)](count, sizes_.HP, units.first, units.last, rows.data());
-      if (barrier) barrier->wait();
+      watch.lap(Stage::pointwise);
+      if (barrier) {
+        barrier->wait();
+        watch.lap(Stage::waiting);
+      }
       if (s == 0 && (p_.untied || !(args_.grad_h0 || args_.taps))) {
         for (Index i = 0; args_.taps && i < count; ++i) tap_gates(s, deal_.rank(task, i), rows[i]);
         continue;
@@ -228,7 +242,9 @@ template <class T> class Backward {
       const Index matrix = p_.untied ? s - 1 : 0;
       if (p_.B == 1) w_hh_.multiply_single(matrix, s, from, to, units);
       else w_hh_.multiply(matrix, count, from, to);
+      watch.lap(Stage::transported);
       for (Index i = 0; i < count; ++i) leave(s, deal_.rank(task, i), rows[i], units);
+      watch.lap(Stage::moving);
     }
   }
 
@@ -317,7 +333,9 @@ template <class T> class Backward {
     const bool fresh = first_chunk || p_.untied;
     const Index gate_rows = cell.gates * p_.H, matrix = p_.untied ? first : 0;
     const int shares = int(tasks_worth(p_, sizes_, n, std::numeric_limits<Index>::max()));
+    watch_.lap(Stage::moving);
     parallel_for(shares, p_.threads, [&](int share) {
+      Stopwatch& watch = share == 0 ? watch_ : not_watched_;
       if (args_.grad_w_ih)
         weight_gradient(share, shares, fresh, n, x.data(), p_.I, a_.get(), a_stride_, cell.x_order, cell.gates, p_.H,
                         args_.grad_w_ih + matrix * gate_rows * p_.I);
@@ -330,11 +348,14 @@ template <class T> class Backward {
       bias_gradient(share, shares, fresh, n, a_.get(), cell.x_order, args_.grad_b_ih ? args_.grad_b_ih + matrix * gate_rows : nullptr);
       bias_gradient(share, shares, fresh, n, a_.get() + sizes_.h_offset, cell.h_order,
                     args_.grad_b_hh ? args_.grad_b_hh + matrix * gate_rows : nullptr);
+      watch.lap(Stage::weights);
       if (args_.grad_x.data) {
         const Index from = n * share / shares, to = n * (share + 1) / shares;
         if (to > from) w_ih_.multiply(matrix, to - from, a.data() + from, grad_x.data() + from);
       }
+      watch.lap(Stage::input_gradient);
     });
+    watch_.lap(Stage::waiting);
   }
 
   // gradient[order[g] * rows + m][:] += sum over k of a[k][g * padded(rows) + m] * inputs[k][:]; this share's part of (g, m).
@@ -379,6 +400,7 @@ template <class T> class Backward {
 
   const BackwardArgs<T>& args_;
   const Problem& p_;
+  Stopwatch watch_, not_watched_;
   const Kernels<T>& kernels_;
   const Sizes<T> sizes_;
   const Sequences sequences_;

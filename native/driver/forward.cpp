@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "driver/sequences.hpp"
+#include "driver/stopwatch.hpp"
 #include "driver/weights.hpp"
 #include "throughtime/parallel.hpp"
 
@@ -23,6 +24,7 @@ template <class T> class Forward {
   explicit Forward(const ForwardArgs<T>& args)
       : args_(args),
         p_(args.problem),
+        watch_(p_.profile),
         kernels_(kernels<T>()),
         sizes_(p_),
         sequences_(p_),
@@ -39,16 +41,21 @@ template <class T> class Forward {
 
   void run() {
     load_states();
+    watch_.lap(Stage::preparing);
     const int team = pack_ ? team_size(kernels_, p_, sizes_) : 1;
     std::vector<std::unique_ptr<Workspace>> workspaces;  // before the threads are: a worker of a team must not fail
     for (Index i = 0; i < std::max<Index>(team, deal_.tasks); ++i)
       workspaces.push_back(std::make_unique<Workspace>(*this, team > 1 ? 0 : i));
     const bool shared = parallel_team(team, [&](int worker, Barrier& barrier) {
-      run_task(*workspaces[worker], 0, share_of_units(kernels_, sizes_, worker, team), &barrier);
+      run_task(*workspaces[worker], 0, share_of_units(kernels_, sizes_, worker, team), &barrier,
+               worker == 0 ? watch_ : not_watched_);
     });
     if (!shared)
       parallel_for(int(deal_.tasks), p_.threads,
-                   [&](int task) { run_task(*workspaces[task], task, {0, sizes_.HP}, nullptr); });
+                   [&](int task) {
+                     run_task(*workspaces[task], task, {0, sizes_.HP}, nullptr, task == 0 ? watch_ : not_watched_);
+                   });
+    watch_.lap(Stage::waiting);
     args_.problem.lengths ? sequences_.clear_padding(args_.output, p_.P) : void();
   }
 
@@ -96,7 +103,7 @@ template <class T> class Forward {
   };
 
   // All steps of a task's ranks, for all units or, in a team, for a worker's.
-  void run_task(Workspace& work, Index task, Units units, Barrier* barrier) {
+  void run_task(Workspace& work, Index task, Units units, Barrier* barrier, Stopwatch& watch) {
     const Index own = units.last - units.first;
     for (Index first = 0; first < sequences_.steps(); first += work.chunk) {
       const Index last = std::min(first + work.chunk, sequences_.steps());
@@ -114,18 +121,22 @@ template <class T> class Forward {
       if (sizes_.h_offset)  // what the recurrent product is added to, where the input product does not reach
         for (Index k = 0; k < n; ++k)
           std::copy_n(bias + sizes_.product_width + units.first, own, work.to[k] + sizes_.product_width + units.first);
+      watch.lap(Stage::input);
 
       T* const* gate_rows = work.to.data();
       for (Index s = first; s < last; ++s) {
         const Index count = deal_.count(task, sequences_.active(s));
-        step(work, task, s, count, gate_rows, units);
+        step(work, task, s, count, gate_rows, units, watch);
         gate_rows += count;
-        if (barrier) barrier->wait();
+        if (barrier) {
+          barrier->wait();
+          watch.lap(Stage::waiting);
+        }
       }
     }
   }
 
-  void step(Workspace& work, Index task, Index s, Index count, T* const* gates, Units units) {
+  void step(Workspace& work, Index task, Index s, Index count, T* const* gates, Units units, Stopwatch& watch) {
     const bool projected = args_.weights.w_hr;
     const T** from = work.from.data();
     T** to = work.recurrent.data();
@@ -145,7 +156,9 @@ template <class T> class Forward {
     const Index matrix = p_.untied ? s - 1 : 0;
     if (p_.B == 1 && matrix >= 0) w_hh_.multiply_single(matrix, s, from, to, units);  // by the whole batch, so that bits do
     else if (matrix >= 0) w_hh_.multiply(matrix, count, from, to, nullptr, units);    // not depend on the number of tasks
+    watch.lap(Stage::recurrent);
     kernels_.forward_rows[int(p_.cell)](count, sizes_.HP, units.first, units.last, work.rows.data());
+    watch.lap(Stage::pointwise);
     if (projected) {
       for (Index i = 0; i < count; ++i) {
         from[i] = work.rows[i].h;
@@ -161,6 +174,7 @@ template <class T> class Forward {
       if (args_.output.data) std::copy_n(h_row(s + 1, r) + units.first, own, sequences_.row(args_.output, s, r) + units.first);
       if (s + 1 == sequences_.length(r)) finish(r, h_row(s + 1, r), sizes_.cell.has_cell ? work.rows[i].c : nullptr, units);
     }
+    watch.lap(Stage::moving);
   }
 
   T* saved_cell(Index s, Index r) const {
@@ -169,6 +183,7 @@ template <class T> class Forward {
 
   const ForwardArgs<T>& args_;
   const Problem& p_;
+  Stopwatch watch_, not_watched_;
   const Kernels<T>& kernels_;
   const Sizes<T> sizes_;
   const Sequences sequences_;

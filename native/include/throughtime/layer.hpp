@@ -50,6 +50,21 @@ template <class T> struct Rows {
   Index row;
 };
 
+// What the time of a call is spent on; see Problem::profile.
+enum class Stage : int {
+  preparing,       // packing weights, initial states
+  input,           // the product of the input
+  recurrent,       // the product of the state
+  pointwise,       // activations, or their derivatives
+  moving,          // outputs and gradients from place to place, norms, a projection
+  transported,     // the product that takes the gradient one step back
+  recomputed,      // gates that were not kept
+  weights,         // gradients of weights and biases
+  input_gradient,
+  waiting,         // for other threads
+};
+constexpr int stage_count = 10;
+
 struct Problem {
   CellKind cell;
   Index T, B, I, H, P;
@@ -59,6 +74,7 @@ struct Problem {
   bool untied;           // weights per step: w_ih [T, H, I], w_hh [T-1, H, H], b_ih [T, H]; simple RNN, all lengths T
   int threads;           // at most so many; >= 1
   bool recompute;        // the forward pass keeps states only; the way back computes the gates anew
+  double* profile;       // [stage_count] ticks of the calling thread are added here; null: not measured
 };
 
 // Contiguous, row-major, torch's gate order. b_ih, b_hh, w_hr may be null (w_hr: no projection).

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -41,6 +43,7 @@ Keep = Literal["nothing", "states", "gates"]
 """What a forward pass keeps for the way back: nothing (there is none), states (gates are computed anew), states and gates."""
 
 _threads: int | None = None
+_profile: Tensor | None = None
 
 
 class LayerWeights(NamedTuple):
@@ -177,6 +180,45 @@ def fma_ceiling(threads: int, seconds: float = 0.2, *, f64: bool = False) -> flo
     if threads < 1 or not seconds > 0:
         raise ValueError(f"threads is {threads} and seconds {seconds}, expected at least 1 and more than 0")
     return float((_native.ceiling_f64 if f64 else _native.ceiling_f32)(threads, seconds))
+
+
+STAGES = (
+    "preparing",
+    "input product",
+    "recurrent product",
+    "pointwise",
+    "moving",
+    "transported product",
+    "recomputed gates",
+    "weight gradients",
+    "input gradient",
+    "waiting",
+)
+"""What the time of a call goes to, in the order of Stage in layer.hpp: see :func:`profiled`."""
+
+
+@contextmanager
+def profiled() -> Iterator[Tensor]:
+    """See where the kernels spend their time: one thread's, the one that calls.
+
+    Yields:
+        Ticks of the processor's clock for each of :data:`STAGES`, added up over the calls made meanwhile, float64. Of calls on
+        several threads at once only one may be profiled.
+
+    Example:
+        >>> gru = torch.nn.GRU(3, 4)
+        >>> weights = LayerWeights(*(p.detach() for p in gru.parameters()), None)
+        >>> with profiled() as ticks:
+        ...     _ = forward(CELLS["gru"], torch.zeros(5, 2, 3), None, None, weights, Layout(), keep="nothing")
+        >>> float(ticks[STAGES.index("pointwise")]) > 0
+        True
+    """
+    global _profile
+    before, _profile = _profile, torch.zeros(len(STAGES), dtype=torch.float64, device="cpu")
+    try:
+        yield _profile
+    finally:
+        _profile = before
 
 
 def serves(x: Tensor) -> bool:
@@ -376,6 +418,7 @@ class _Call:
             untied,
             get_num_threads(),
             keep == "states",
+            _address(_profile),
             _address(w_ih),
             _address(w_hh),
             *map(_address, biases),
