@@ -24,8 +24,13 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_symbols.py
 
-bench: setup
-	$(BIN)/python benchmarks/engine.py
+# Against the frameworks, which it installs; takes the better part of an hour.
+bench: $(VENV)/.peers
+	$(BIN)/python -m throughtime bench --out benchmarks/results
+
+$(VENV)/.peers: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
 
 # What fits reach on real data, and what the trainer costs around the kernels; takes half an hour.
 quality: setup

@@ -432,7 +432,7 @@ def test_without_torch_our_own_pool_gives_the_same_bits_and_survives_forks_and_c
         def work(threads):
             output, h_n, c_n = (np.empty(s, np.float32) for s in ((T, B, H), (B, H), (B, H)))
             lstm = 5
-            _native.forward_f32(lstm, T, B, I, H, H, 0, False, False, False, threads, at(w_ih), at(w_hh), 0, 0, 0,
+            _native.forward_f32(lstm, T, B, I, H, H, 0, False, False, False, threads, False, 0, at(w_ih), at(w_hh), 0, 0, 0,
                                 at(x), B * I, I, 0, 0, at(output), B * H, H, at(h_n), at(c_n), 0)
             return hashlib.sha256(output.tobytes() + h_n.tobytes() + c_n.tobytes()).hexdigest()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import click
 
 import throughtime
 from throughtime.cli import Call
-from throughtime.errors import ThroughTimeError
+from throughtime.errors import RunError, ThroughTimeError
 
 if TYPE_CHECKING:
     from throughtime.train.fitted import Fitted
@@ -125,11 +126,17 @@ def fitted_model(run: Path) -> Fitted:
 def content_of(fitted: Fitted, data: Path, *, with_target: bool) -> Any:
     """What is in a file, read as the training data was; what was odd about it goes to stderr."""
     dataset = fitted.read(data, with_target=with_target)
-    for line in dataset.warnings:
-        warn(line)
+    warn(*dataset.warnings)
     return dataset.content
 
 
-def warn(line: str) -> None:
-    """A warning on stderr."""
-    click.echo(f"warning: {line}", err=True)
+def warn(*lines: str) -> None:
+    """Warnings on stderr."""
+    for line in lines:
+        click.echo(f"warning: {line}", err=True)
+
+
+def check_printed() -> None:
+    """Raise where all that a command makes is printed, and stdout is closed."""
+    if sys.__stdout__ is None:
+        raise RunError("stdout is closed, so what is printed would be lost; open it")
