@@ -1,4 +1,4 @@
-// Scratch memory for the length of a call: 64-byte aligned, not initialised unless asked for.
+// Memory for the length of a call, or from a forward pass to its way back: 64-byte aligned, not initialised unless asked for.
 #pragma once
 #include <cstdlib>
 #include <cstring>
@@ -15,8 +15,7 @@ template <class T> class Scratch {
   explicit Scratch(Index count, bool zero = false) {
     if (count <= 0) return;
     const std::size_t bytes = (std::size_t(count) * sizeof(T) + 63) / 64 * 64;
-    memory_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-    if (!memory_) throw std::bad_alloc();
+    memory_.reset(static_cast<T*>(take_block(bytes)));
     if (zero) std::memset(static_cast<void*>(memory_.get()), 0, bytes);
   }
   T* get() const { return memory_.get(); }
@@ -24,7 +23,7 @@ template <class T> class Scratch {
 
  private:
   struct Free {
-    void operator()(T* p) const { std::free(p); }
+    void operator()(T* p) const { give_block(p); }
   };
   std::unique_ptr<T, Free> memory_;
 };

@@ -275,7 +275,7 @@ def forward(
     h_n = x.new_empty((call.B, call.P))
     c_n = x.new_empty((call.B, call.H)) if cell.has_cell_state else None
     width = 0 if keep == "nothing" else saved_width(cell, call.H, f64, keep)
-    saved = x.new_empty((rows.numel(), width)) if width else None
+    saved = _block(rows.numel(), width, f64) if width else None
     (_native.forward_f64 if f64 else _native.forward_f32)(
         *call.arguments, *_rows(result), h_n.data_ptr(), _address(c_n), _address(saved)
     )
@@ -365,6 +365,13 @@ def saved_width(cell: Cell, hidden_size: int, f64: bool, keep: Keep = "gates") -
     """Elements that a step of one sequence keeps for the way back, beside its output."""
     of = _native.saved_width_f64 if f64 else _native.saved_width_f32
     return int(of(_CODE[cell.name], hidden_size, keep == "states"))
+
+
+def _block(rows: int, columns: int, f64: bool) -> Tensor:
+    """Memory that stays with the kernels when the tensor goes: the next training step finds it without a page fault."""
+    if rows * columns < 2**16:  # which malloc keeps anyway
+        return torch.empty(rows, columns, dtype=torch.float64 if f64 else torch.float32, device="cpu")
+    return torch.from_numpy((_native.block_f64 if f64 else _native.block_f32)(rows, columns))
 
 
 class _Call:
