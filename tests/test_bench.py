@@ -36,9 +36,10 @@ from throughtime.bench.peers import COMPILED, JAX, ONNX, OURS, PEERS, REFERENCE,
 from throughtime.bench.plot import draw
 from throughtime.bench.report import as_json, markdown, write
 from throughtime.bench.rounds import Sampled, run_rounds, turning
-from throughtime.bench.summary import losses, refusals, sides, slope, summaries
+from throughtime.bench.summary import explained, losses, refusals, sides, slope, summaries
 from throughtime.bench.workers import PeerError, Worker
 from throughtime.cli import main
+from throughtime.ops.native import STAGES
 
 TINY = Case("gru", 3, 2, 4, 5)
 
@@ -368,6 +369,7 @@ def record() -> Record:
                 large,
                 {BOTH: {OURS: 0.01, TORCH: 0.03, JAX: 0.02}, TAPPED: {OURS: 0.0102}, KERNEL_BOTH: {OURS: 0.009}},
                 differences={TORCH: 1e-6},
+                stages=dict(zip(STAGES, (5e-4, 1e-3, 1e-3, 1e-3, 5e-4, 1e-3, 0.0, 2e-3, 1e-3, 1e-3), strict=True)),
             ),
             compared(
                 replace(large, T=200),
@@ -391,6 +393,23 @@ def test_means_smallest_and_share(record: Record) -> None:
     assert summary.mean == pytest.approx(1.0)  # of 2 and 1/2
     flops = 3 * 2 * 100 * 32 * 4 * 128 * 256
     assert summary.share == pytest.approx((flops * 2 / 0.04 / 1e12, flops / 0.01 / 1e12))
+
+
+def test_where_the_time_goes(record: Record) -> None:
+    first, second = record.sections["main"]
+    found = explained(first)
+    assert found is not None
+    flops = 3 * 2 * 100 * 32 * 4 * 128 * 256
+    assert found.products == pytest.approx(6 / 9)  # 1 + 1 + 1 + 2 + 1 of 9 ms
+    assert found.rate == pytest.approx(flops / 6e-3 / 1e12)
+    assert found.share["pointwise"] == pytest.approx(1 / 9)
+    assert found.read is None  # a batch of many
+    assert found.at_most == pytest.approx(0.02 / (flops / 1e12))
+    one = explained(replace(first, case=replace(first.case, B=1)))
+    assert one is not None
+    assert one.weights == 4 * 128 * 128 * 4
+    assert one.read == pytest.approx(2 * 100 * one.weights / 2e-3)  # forward and back, at every step
+    assert explained(second) is None
 
 
 def test_losses_and_the_missing_are_told(record: Record) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from safetensors.numpy import save_file
 
-from throughtime.bench.cases import INFERENCE, Arrays, Case, difference
+from throughtime.bench.cases import INFERENCE, KERNEL_BOTH, Arrays, Case, difference
 from throughtime.bench.peers import COMPILED, OURS, REFERENCE, Peer, is_ours
 from throughtime.bench.rounds import Sampled, run_rounds
 from throughtime.bench.workers import PeerError, Worker
@@ -32,6 +32,8 @@ class Compared:
         refused: why peers were not timed, or not to the end, by peer.
         seconds: of one call, by work and peer.
         ceiling: operations a second of multiply-adds from registers, measured in the same rounds; ``None`` without the kernels.
+        stages: seconds of one forward and backward pass in ThroughTime's kernels by stage, of the thread that calls; empty
+            where the kernels alone were not timed.
     """
 
     case: Case
@@ -40,6 +42,7 @@ class Compared:
     refused: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, dict[str, Sampled]] = field(default_factory=dict)
     ceiling: Sampled | None = None
+    stages: dict[str, float] = field(default_factory=dict)
 
     def ours(self, work: str) -> float | None:
         """Seconds that ThroughTime takes."""
@@ -116,6 +119,8 @@ class Team:
         sampled, failed = run_rounds(samplers, rounds)
         found.refused |= {name: f"{work}: {why}" for (work, name), why in failed.items() if (work, name) != _CEILING_KEY}
         found.ceiling = sampled.pop(_CEILING_KEY, None)
+        if (KERNEL_BOTH, OURS) in sampled:
+            found.stages = self.workers[OURS].ask("stages") or {}
         for (work, name), times in sampled.items():
             found.seconds.setdefault(work, {})[name] = times
         return found

@@ -13,7 +13,7 @@ from throughtime.bench.cases import KERNEL_BOTH, KERNEL_FORWARD, MEASURED_CELLS,
 from throughtime.bench.comparison import Compared
 from throughtime.bench.peers import REFERENCE
 from throughtime.bench.plot import draw
-from throughtime.bench.summary import label, losses, refusals, short, sides, summaries
+from throughtime.bench.summary import explained, label, losses, refusals, short, sides, summaries
 from throughtime.report.formats import number
 from throughtime.store import write_bytes, write_json
 
@@ -57,6 +57,7 @@ def _case(c: Compared) -> dict[str, Any]:
         "differences": {peer: off if math.isfinite(off) else None for peer, off in c.differences.items()},
         "refused": c.refused,
         "ceiling": None if c.ceiling is None else asdict(c.ceiling),
+        "stages": c.stages,
         "works": {
             work: {
                 "seconds": {peer: asdict(sampled) for peer, sampled in times.items()},
@@ -132,6 +133,7 @@ def markdown(record: Record) -> str:
             ]
             lines += ["", f"## {work.capitalize()}", "", *_table(heading, rows)]
     lines += _kernels(main)
+    lines += _explained(main)
     lines += ["", "## Where ThroughTime is slower", "", *_list(losses(main) or ["Nowhere in this run."])]
     if told := sides(record):
         lines += ["", "## Measured beside", "", *_list(told)]
@@ -153,6 +155,29 @@ def _kernels(main: Sequence[Compared]) -> list[str]:
         return []
     title = "## The kernels alone, without module and autograd: microseconds a step, forward / forward+backward"
     return ["", title, "", *_table(["T, B, I, H", *map(short, MEASURED_CELLS)], list(rows.values()))]
+
+
+def _explained(main: Sequence[Compared]) -> list[str]:
+    """What binds: where the time of the kernels goes, how near to the ceiling the products are, how fast weights are read."""
+    rows = []
+    for c in main:
+        if where := explained(c):
+            rest = [f"{where.share[stage]:.0%}" for stage in ("pointwise", "moving", "preparing", "waiting")]
+            read = "-" if where.read is None else f"{where.weights / 1024:.0f} KiB at {where.read / 1e9:.0f} GB/s"
+            best = "-" if where.at_most is None else f"{where.at_most:.2f}"
+            rows.append([short(c.case.cell), c.case.size, f"{where.products:.0%}", percent(where.rate), *rest, read, best])
+    if not rows:
+        return []
+    heading = ["cell", "T, B, I, H", "products", "their part of the ceiling", "pointwise", "moving", "preparing", "waiting"]
+    heading += ["recurrent weights read", "ratio if all ran at the ceiling"]
+    said = (
+        "Parts of the time of a forward and a backward pass in the kernels, by the clock of the calling thread. Products: of "
+        "inputs, states, gradients and weights. Moving: rows from place to place. Preparing: packing the weights. A batch of "
+        "one reads the recurrent weights anew at every step, forward and back. The last column is what the ratio of "
+        "forward+backward would be if ThroughTime's multiply-adds ran at the ceiling and all else took no time: no more can be "
+        "had."
+    )
+    return ["", "## Where the time goes", "", said, "", *_table(heading, rows)]
 
 
 def _threads(count: int) -> str:

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from throughtime.bench.benchmark import Record
 from throughtime.bench.cases import BOTH, INFERENCE, KERNEL_BOTH, MEASURED_CELLS, MEMORY_SIZE, PROBED, TAPPED, WORKS
 from throughtime.bench.comparison import Compared
@@ -38,6 +40,51 @@ class Summary:
     smallest: float
     where: str
     share: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Where the time of the kernels goes in one case, forward and back.
+
+    Attributes:
+        share: of the time, by stage.
+        products: the part that the matrix products take.
+        rate: of the ceiling, while they run; ``None`` without a ceiling.
+        weights: bytes of the recurrent weights.
+        read: bytes of them a second while the recurrent products run, in a batch of one; ``None`` in others.
+        at_most: the ratio of the best of the others if ThroughTime took no time but that of its multiply-adds at the ceiling.
+    """
+
+    share: dict[str, float]
+    products: float
+    rate: float | None
+    weights: int
+    read: float | None
+    at_most: float | None
+
+
+_RECURRENT = ("recurrent product", "transported product")
+_PRODUCTS = ("input product", *_RECURRENT, "weight gradients", "input gradient")
+
+
+def explained(c: Compared) -> Explained | None:
+    """Where the time of a case goes; ``None`` if it was not told."""
+    total = sum(c.stages.values())
+    if not total:
+        return None
+    case, products = c.case, sum(c.stages[stage] for stage in _PRODUCTS)
+    weights = CELLS[case.cell].gate_count * case.H**2 * np.dtype(case.dtype).itemsize
+    least = None if c.ceiling is None else case.flops(BOTH) / c.ceiling.median
+    best = c.best(BOTH)
+    theirs = None if best is None else c.of(BOTH, best)
+    return Explained(
+        share={stage: seconds / total for stage, seconds in c.stages.items()},
+        products=products / total,
+        rate=None if least is None else least / products,
+        weights=weights,
+        read=2 * case.T * weights / sum(c.stages[stage] for stage in _RECURRENT) if case.B == 1 else None,
+        at_most=None if least is None or theirs is None else theirs / least,
+    )
 
 
 def short(cell: str) -> str:

@@ -54,6 +54,11 @@ class Served:
             self._repeats[work] = max(1, math.ceil(_SAMPLE / timeit.timeit(call, number=1)))
         return timeit.timeit(call, number=self._repeats[work]) / self._repeats[work]
 
+    def stages(self) -> dict[str, float] | None:
+        """Seconds of one forward and backward pass by stage, if the peer can tell."""
+        assert self._loaded is not None
+        return None if self._loaded.stages is None else self._loaded.stages()
+
     def growth(self, case: dict[str, Any], arrays: str) -> int:
         """Bytes by which resident memory rises at most in one forward and backward pass, after a short one.
 

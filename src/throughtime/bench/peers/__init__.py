@@ -41,10 +41,12 @@ class Loaded:
         works: what can be timed, by name: called once, it does the work once and waits until it is done.
         answer: results to be judged: ``inference``, and of those that train ``output`` and the gradients of ``x``, ``w_ih``,
             ``w_hh``, ``b_ih`` and ``b_hh``.
+        stages: seconds of one forward and backward pass by stage, of those that can tell.
     """
 
     works: dict[str, Callable[[], object]]
     answer: Callable[[], Arrays]
+    stages: Callable[[], dict[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ PEERS = {
         Peer(OURS, "ThroughTime", "torch_modules", ("torch",)),
         Peer(TORCH, "torch.nn", "torch_modules", ("torch",)),
         Peer(SHIM, "torch.nn with the MKL shim", "torch_modules", ("torch",)),
-        Peer(COMPILED, "torch.compile", "torch_modules", ("torch",), limit=120.0),
+        Peer(COMPILED, "torch.compile", "torch_modules", ("torch",), limit=60.0),
         Peer(JAX, "JAX lax.scan", "jax_scan", ("jax",)),
         Peer(ONNX, "ONNX Runtime", "onnx_runtime", ("onnx", "onnxruntime"), trains=False),
     )
