@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: setup test lint bench quality demo aarch64 clean
+.PHONY: setup test lint bench quality sanitize demo aarch64 clean
 
 setup: $(VENV)/.installed
 
@@ -36,6 +36,11 @@ $(VENV)/.peers: $(VENV)/.installed
 quality: setup
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/training.py
+
+# Needs the sanitizers of GCC (libasan). The second part goes on for ten minutes.
+sanitize: setup
+	$(BIN)/python tools/sanitize.py
+	$(BIN)/python tools/fuzz.py --minutes 10
 
 # Needs g++-aarch64-linux-gnu and qemu-user-static.
 aarch64: setup

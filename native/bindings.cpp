@@ -75,9 +75,9 @@ void backward_of(int cell, Index T_, Index B, Index I, Index H, Index P, Address
 }
 
 // A NumPy array over a block, which is given back when the array goes.
-template <class T> nb::ndarray<nb::numpy, T, nb::ndim<2>> block(std::size_t rows, std::size_t columns) {
-  void* memory = take_block(rows * columns * sizeof(T));
-  return {memory, {rows, columns}, nb::capsule(memory, [](void* block) noexcept { give_block(block); })};
+template <class T> nb::ndarray<nb::numpy, T, nb::ndim<1>> block(std::size_t count) {
+  void* memory = take_block(count * sizeof(T));
+  return {memory, {count}, nb::capsule(memory, [](void* block) noexcept { give_block(block); })};
 }
 
 }  // namespace

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -211,3 +214,32 @@ def test_going_back_with_less_than_was_kept_is_refused() -> None:
     output, *_, saved = native.forward(lstm.cell, x, None, None, weights, native.Layout(), keep="states")
     with pytest.raises(RuntimeError, match="another keep than 'gates'"):
         native.backward(lstm.cell, x, None, None, weights, native.Layout(), output, saved, output, None, None)
+
+
+MILLION = """
+import resource
+import sys
+
+import torch
+
+import throughtime as tt
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+module = getattr(tt.nn, sys.argv[1])(32, 64)
+module.keep = "checkpoints"
+_, final = module(torch.randn(1_000_000, 1, 32), final_only=True)
+(final[0] if isinstance(final, tuple) else final).square().sum().backward()
+assert all(parameter.grad.isfinite().all() and parameter.grad.any() for parameter in module.parameters())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ru_maxrss is counted in other units")
+@pytest.mark.parametrize("kind", ["RNN", "LSTM"])
+def test_a_million_steps_go_back_in_less_than_a_gibibyte(kind: str) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, "-c", MILLION, kind], env=environment, capture_output=True, text=True, timeout=300, check=True
+    )
+    assert int(done.stdout) < 2**30  # the whole process, torch and an input of 128 MB included

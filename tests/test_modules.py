@@ -5,6 +5,7 @@ Legend: T steps, B batch, I inputs, H hidden, L layers, D directions.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -384,3 +385,20 @@ def test_a_cell_that_torch_has_not_is_one_step_of_the_module(nonlinearity: str) 
     for t in range(4):
         h = cell(x[t], h)
         assert_same(f"step {t}", h.detach(), output[t].detach())
+
+
+def test_a_large_output_is_a_tensor_like_any_other() -> None:
+    """Its memory is the kernels', which nobody needs to know."""
+    gru = tt.nn.GRU(8, 64)
+    with torch.no_grad():
+        output, _ = gru(torch.randn(50, 32, 8))
+    kept = output.clone()
+    for _ in range(3):  # others do not get it while it is held
+        gru(torch.randn(50, 32, 8))[0].sum().backward()
+    assert torch.equal(output, kept)
+    trained, _ = gru(torch.randn(50, 32, 8))
+    assert trained._base is None
+    assert (trained.detach().clone().add_(1) - trained).allclose(torch.ones(1))
+    output.mul_(2)
+    assert torch.equal(output, 2 * kept)
+    assert torch.equal(pickle.loads(pickle.dumps(output)), output)

@@ -37,7 +37,7 @@ from throughtime.bench.workers import Worker
 from throughtime.errors import NotServedError
 
 QUICK_ROUNDS = 3
-_ASIDE_ROUNDS = 5
+_ASIDE_ROUNDS = 3
 """Rounds of what is measured beside the main comparison, at most."""
 _MEMORY_RUNS = 3
 

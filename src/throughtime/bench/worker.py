@@ -22,8 +22,8 @@ from safetensors.numpy import load_file, save_file
 from throughtime.bench.cases import BOTH, Case
 from throughtime.bench.peers import HELPERS, PEERS, Loaded
 
-_SAMPLE = 0.01
-"""Seconds that a sample lasts at least."""
+_WARM, _SAMPLE = 0.02, 0.03
+"""Seconds of calls that do not count, since the processor has rested, and that a sample lasts at least."""
 
 
 class Served:
@@ -46,12 +46,15 @@ class Served:
         save_file({name: np.ascontiguousarray(array) for name, array in self._loaded.answer().items()}, answer)
 
     def sample(self, work: str) -> float:
-        """Seconds of a call: the mean of as many as fill a sample, after one that does not count."""
+        """Seconds of a call: the mean of as many as fill a sample, after some that do not count."""
         assert self._loaded is not None
         call = self._loaded.works[work]
-        timeit.timeit(call, number=1)
+        seconds, spent = math.inf, 0.0
+        while spent < _WARM:
+            seconds = timeit.timeit(call, number=1)
+            spent += seconds
         if work not in self._repeats:
-            self._repeats[work] = max(1, math.ceil(_SAMPLE / timeit.timeit(call, number=1)))
+            self._repeats[work] = max(1, math.ceil(_SAMPLE / seconds))
         return timeit.timeit(call, number=self._repeats[work]) / self._repeats[work]
 
     def stages(self) -> dict[str, float] | None:

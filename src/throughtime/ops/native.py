@@ -5,9 +5,10 @@ Shapes: T steps, B batch, I inputs, H hidden, P projected (= H without a project
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -271,11 +272,11 @@ def forward(
     f64 = x.dtype == torch.float64
     call = _Call(cell, x, h0, c0, weights, layout, keep)
     rows = x.shape[:-1]
-    result = x.new_empty((*rows, call.P)) if output is True else None if output is False else output
+    result = _empty((*rows, call.P), f64) if output is True else None if output is False else output
     h_n = x.new_empty((call.B, call.P))
     c_n = x.new_empty((call.B, call.H)) if cell.has_cell_state else None
     width = 0 if keep == "nothing" else saved_width(cell, call.H, f64, keep)
-    saved = _block(rows.numel(), width, f64) if width else None
+    saved = _empty((rows.numel(), width), f64) if width else None
     (_native.forward_f64 if f64 else _native.forward_f32)(
         *call.arguments, *_rows(result), h_n.data_ptr(), _address(c_n), _address(saved)
     )
@@ -337,7 +338,7 @@ def backward(
     def blank(index: int, like: Tensor | None, *shape: int) -> Tensor | None:
         if not wanted[index]:
             return None
-        return x.new_empty(shape if like is None else like.shape)
+        return _empty(shape if like is None else like.shape, f64)
 
     grads = Gradients(
         blank(0, x),
@@ -367,11 +368,13 @@ def saved_width(cell: Cell, hidden_size: int, f64: bool, keep: Keep = "gates") -
     return int(of(_CODE[cell.name], hidden_size, keep == "states"))
 
 
-def _block(rows: int, columns: int, f64: bool) -> Tensor:
+def _empty(shape: Sequence[int], f64: bool) -> Tensor:
     """Memory that stays with the kernels when the tensor goes: the next training step finds it without a page fault."""
-    if rows * columns < 2**16:  # which malloc keeps anyway
-        return torch.empty(rows, columns, dtype=torch.float64 if f64 else torch.float32, device="cpu")
-    return torch.from_numpy((_native.block_f64 if f64 else _native.block_f32)(rows, columns))
+    count = math.prod(shape)
+    if count < 2**16:  # which malloc keeps anyway
+        return torch.empty(shape, dtype=torch.float64 if f64 else torch.float32, device="cpu")
+    # Shaped by NumPy: a view by torch would not be the caller's to change in place.
+    return torch.from_numpy((_native.block_f64 if f64 else _native.block_f32)(count).reshape(shape))
 
 
 class _Call:

@@ -78,7 +78,7 @@ PEERS = {
         Peer(OURS, "ThroughTime", "torch_modules", ("torch",)),
         Peer(TORCH, "torch.nn", "torch_modules", ("torch",)),
         Peer(SHIM, "torch.nn with the MKL shim", "torch_modules", ("torch",)),
-        Peer(COMPILED, "torch.compile", "torch_modules", ("torch",), limit=60.0),
+        Peer(COMPILED, "torch.compile", "torch_modules", ("torch",), limit=30.0),
         Peer(JAX, "JAX lax.scan", "jax_scan", ("jax",)),
         Peer(ONNX, "ONNX Runtime", "onnx_runtime", ("onnx", "onnxruntime"), trains=False),
     )
