@@ -36,6 +36,8 @@ def one(seed: int) -> str:
         int(np.ceil(2 ** rng.uniform(0, most)))
         for most in ([(5, 4, 5), (7, 2, 7), (3, 7, 6), (8, 5, 4), (4, 3, 9)][rng.integers(5)])
     )
+    if variant.cell.nonlinearity == "relu":
+        dtype = torch.float64  # a pre-activation within rounding of zero has either slope, and float32 has many such
     if variant.cell.nonlinearity in ("identity", "relu"):
         steps = min(steps, 32)  # what nothing bounds can grow for longer than float32 holds on to, in any order of sums
     case = drawn(variant, dtype, steps, batch, max(hidden, 2), seed)
