@@ -24,7 +24,7 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_symbols.py
 
-# Against the frameworks, which it installs; takes the better part of an hour.
+# Against the frameworks, which it installs; takes half an hour.
 bench: $(VENV)/.peers
 	$(BIN)/python -m throughtime bench --out benchmarks/results
 

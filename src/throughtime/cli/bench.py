@@ -49,7 +49,7 @@ def bench(quick: bool, threads: int, rounds: int | None, peers: str | None, out:
     """Measure ThroughTime against torch.nn, torch.compile, JAX and ONNX Runtime, as far as they are installed.
 
     First every peer's outputs and gradients are compared with float64; those that are wrong are not timed. Then they take
-    turns, each in a process of its own. The whole run takes the better part of an hour, on a machine that does nothing else.
+    turns, each in a process of its own. The whole run takes half an hour, on a machine that does nothing else.
     """
     if out.exists() and not out.is_dir():
         raise SettingsError(f"--out {out} is a file; name a folder")
