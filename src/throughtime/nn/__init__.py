@@ -7,4 +7,5 @@
 from throughtime.nn import init as init
 from throughtime.nn._cells import GRUCell as GRUCell, LSTMCell as LSTMCell, RNNCell as RNNCell
 from throughtime.nn._convert import convert as convert, revert as revert
-from throughtime.nn._recurrent import GRU as GRU, LSTM as LSTM, RNN as RNN, backend as backend
+from throughtime.nn._modules import GRU as GRU, LSTM as LSTM, RNN as RNN
+from throughtime.nn._recurrent import backend as backend

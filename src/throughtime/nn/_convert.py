@@ -7,7 +7,8 @@ from typing import TypeVar
 import torch
 
 from throughtime.errors import NotServedError
-from throughtime.nn._recurrent import GRU, LSTM, RNN, Recurrent
+from throughtime.nn._modules import GRU, LSTM, RNN
+from throughtime.nn._recurrent import Recurrent
 
 _Model = TypeVar("_Model", bound=torch.nn.Module)
 
