@@ -20,7 +20,8 @@ template <class T> T* at(Address address) { return reinterpret_cast<T*>(address)
 
 Problem problem(int cell, Index T, Index B, Index I, Index H, Index P, Address lengths, bool packed, bool reverse, bool untied,
                 int threads, bool recompute, Address profile) {
-  return {CellKind(cell), T, B, I, H, P, at<const Index>(lengths), packed, reverse, untied, threads, recompute, at<double>(profile)};
+  return {CellKind(cell), T,      B,       I,      H,       P,         at<const Index>(lengths),
+          packed,         reverse, untied, threads, recompute, at<double>(profile)};
 }
 
 template <class T> Weights<T> weights(Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr) {
@@ -29,8 +30,8 @@ template <class T> Weights<T> weights(Address w_ih, Address w_hh, Address b_ih, 
 
 template <class T>
 void forward_of(int cell, Index T_, Index B, Index I, Index H, Index P, Address lengths, bool packed, bool reverse, bool untied,
-                int threads, bool recompute, Address profile, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address x, Index x_step,
-                Index x_row, Address h0, Address c0, Address output, Index output_step, Index output_row, Address h_n, Address c_n,
+                int threads, bool recompute, Address profile, Address w_ih, Address w_hh, Address b_ih, Address b_hh,
+                Address w_hr, Address x, Index x_step, Index x_row, Address h0, Address c0, Address output, Index output_step, Index output_row, Address h_n, Address c_n,
                 Address saved) {
   forward<T>({problem(cell, T_, B, I, H, P, lengths, packed, reverse, untied, threads, recompute, profile),
               weights<T>(w_ih, w_hh, b_ih, b_hh, w_hr),
@@ -45,8 +46,8 @@ void forward_of(int cell, Index T_, Index B, Index I, Index H, Index P, Address 
 
 template <class T>
 void backward_of(int cell, Index T_, Index B, Index I, Index H, Index P, Address lengths, bool packed, bool reverse, bool untied,
-                 int threads, bool recompute, Address profile, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address x, Index x_step,
-                 Index x_row, Address h0, Address c0, Address output, Index output_step, Index output_row, Address saved,
+                 int threads, bool recompute, Address profile, Address w_ih, Address w_hh, Address b_ih, Address b_hh,
+                 Address w_hr, Address x, Index x_step, Index x_row, Address h0, Address c0, Address output, Index output_step, Index output_row, Address saved,
                  Address grad_output, Index grad_output_step, Index grad_output_row, Address grad_h_n, Address grad_c_n,
                  Address grad_x, Index grad_x_step, Index grad_x_row, Address grad_h0, Address grad_c0, Address grad_w_ih,
                  Address grad_w_hh, Address grad_b_ih, Address grad_b_hh, Address grad_w_hr, Address delta, Index delta_step,

@@ -79,7 +79,8 @@ template <class T> class Backward {
       if (!shared)
         parallel_for(int(deal_.tasks), p_.threads,
                      [&](int task) {
-                       carry_back(workspaces[task], task, first, last, {0, sizes_.HP}, nullptr, task == 0 ? watch_ : not_watched_);
+                       carry_back(workspaces[task], task, first, last, {0, sizes_.HP}, nullptr,
+                                  task == 0 ? watch_ : not_watched_);
                      });
       watch_.lap(Stage::waiting);
       collect(first, last, first_chunk);
@@ -136,8 +137,10 @@ template <class T> class Backward {
   // What the forward pass had to multiply with.
   struct Again {
     explicit Again(const Backward& b)
-        : w_ih(b.kernels_, b.args_.weights.w_ih, b.sizes_.cell.x_order, b.sizes_.cell.gates, b.p_.H, b.p_.I, 1, true, b.p_.threads),
-          w_hh(b.kernels_, b.args_.weights.w_hh, b.sizes_.cell.h_order, b.sizes_.cell.gates, b.p_.H, b.p_.P, 1, true, b.p_.threads),
+        : w_ih(b.kernels_, b.args_.weights.w_ih, b.sizes_.cell.x_order, b.sizes_.cell.gates, b.p_.H, b.p_.I, 1, true,
+               b.p_.threads),
+          w_hh(b.kernels_, b.args_.weights.w_hh, b.sizes_.cell.h_order, b.sizes_.cell.gates, b.p_.H, b.p_.P, 1, true,
+               b.p_.threads),
           bias(bias_rows(b.kernels_, b.p_, b.sizes_, b.args_.weights)) {}
     const ForwardWeight<T> w_ih, w_hh;
     const Scratch<T> bias;
@@ -161,9 +164,7 @@ template <class T> class Backward {
       const Index from = n * share / shares, count = n * (share + 1) / shares - from;
       const T* bias = again_->bias.get();
       again_->w_ih.multiply(0, count, x.data() + from, gates.data() + from, bias, again_->w_ih.all());
-      if (sizes_.h_offset)
-        for (Index i = from; i < from + count; ++i)
-          std::copy_n(bias + sizes_.product_width, sizes_.gate_width - sizes_.product_width, gates[i] + sizes_.product_width);
+      start_recurrent_part(sizes_, bias, gates.data() + from, count, again_->w_ih.all());
       again_->w_hh.multiply(0, count, h.data() + from, recurrent.data() + from, nullptr, again_->w_hh.all());
       // The states that come out beside the gates are known already, and better: they are thrown away.
       const Scratch<T> state(2 * sizes_.HP), before(sizes_.HP, true);

@@ -104,7 +104,6 @@ template <class T> class Forward {
 
   // All steps of a task's ranks, for all units or, in a team, for a worker's.
   void run_task(Workspace& work, Index task, Units units, Barrier* barrier, Stopwatch& watch) {
-    const Index own = units.last - units.first;
     for (Index first = 0; first < sequences_.steps(); first += work.chunk) {
       const Index last = std::min(first + work.chunk, sequences_.steps());
       Index n = 0;
@@ -118,9 +117,7 @@ template <class T> class Forward {
       const Index matrix = p_.untied ? first : 0;
       const T* bias = bias_.get() + matrix * sizes_.gate_width;
       w_ih_.multiply(matrix, n, work.from.data(), work.to.data(), bias, units);
-      if (sizes_.h_offset)  // what the recurrent product is added to, where the input product does not reach
-        for (Index k = 0; k < n; ++k)
-          std::copy_n(bias + sizes_.product_width + units.first, own, work.to[k] + sizes_.product_width + units.first);
+      start_recurrent_part(sizes_, bias, work.to.data(), n, units);
       watch.lap(Stage::input);
 
       T* const* gate_rows = work.to.data();

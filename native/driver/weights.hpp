@@ -1,6 +1,8 @@
 // Weights made ready for the product kernels. Packing is done anew at every call: neither a pointer nor a version
 // counter tells a changed weight (edits through .data bump no counter), and it is cheap beside a sequence.
 #pragma once
+#include <algorithm>
+
 #include "driver/scratch.hpp"
 #include "throughtime/kernels.hpp"
 
@@ -78,5 +80,15 @@ template <class T> Units share_of_units(const Kernels<T>& kernels, const Sizes<T
 // for a cell that keeps its recurrent part apart, b_hh of that gate in the last segment. [steps][gate_width]
 template <class T> Scratch<T> bias_rows(const Kernels<T>& kernels, const Problem& p, const Sizes<T>& sizes,
                                          const Weights<T>& weights);
+
+// Where the recurrent part of a gate is kept apart, rows of gates begin with its bias there, since the input product does not
+// reach it.
+template <class T>
+void start_recurrent_part(const Sizes<T>& sizes, const T* bias, T* const* gates, Index rows, Units units) {
+  if (!sizes.h_offset) return;
+  for (Index k = 0; k < rows; ++k)
+    std::copy(bias + sizes.product_width + units.first, bias + sizes.product_width + units.last,
+              gates[k] + sizes.product_width + units.first);
+}
 
 }  // namespace throughtime
