@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "driver/norms.hpp"
 #include "driver/sequences.hpp"
 #include "driver/stopwatch.hpp"
 #include "driver/weights.hpp"
@@ -33,7 +34,7 @@ template <class T> class Backward {
         kernels_(kernels<T>()),
         sizes_(p_),
         sequences_(p_),
-        deal_{tasks_worth(p_, sizes_, sequences_.total(), p_.B)},
+        deal_(tasks_worth(p_, sizes_, sequences_.total(), p_.B), p_.B, sequences_.full()),
         w_hh_(kernels_, args.weights.w_hh, sizes_.cell.h_order, sizes_.cell.gates, p_.H, p_.P, p_.untied ? p_.T - 1 : 1, p_.threads),
         w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, args.grad_x.data ? sizes_.cell.gates : 0, p_.H, p_.I,
               p_.untied ? p_.T : 1, p_.threads),
@@ -47,12 +48,14 @@ template <class T> class Backward {
         h_prev_(sizes_.cell.has_bypass ? p_.B * sizes_.PP : 0, true),
         zeros_(sizes_.PP, true),
         unprojected_delta_(args.weights.w_hr ? p_.B * sizes_.HP : 0, true),
+        adds_late_(p_.P == sizes_.PP && !args.weights.w_hr),
+        norms_(kernels_, p_, sequences_, deal_, args.taps),
         a_stride_(sizes_.gate_width + 64 / Index(sizeof(T))) {}  // off the powers of two, which would fight for cache sets
 
   void run() {
     start();
-    // Norms run over all units, so with taps nobody shares them.
-    const int team = args_.taps || args_.delta.data ? 1 : team_size(kernels_, p_, sizes_);
+    // A probe needs the norm of all units at every step, so nobody shares them.
+    const int team = args_.rescale ? 1 : team_size(kernels_, p_, sizes_);
     std::vector<Workspace> workspaces;  // before the threads are: a worker of a team must not fail
     for (Index i = 0; i < std::max<Index>(team, deal_.tasks); ++i) workspaces.emplace_back(deal_.count(team > 1 ? 0 : i, p_.B));
     Index last = sequences_.steps(), rows_wanted = chunk_rows();
@@ -72,11 +75,13 @@ template <class T> class Backward {
       }
       if (again_) recompute(first, last);
       watch_.lap(Stage::recomputed);
+      if (team > 1) norms_.expect_team(first, last);
       const bool shared = parallel_team(team, [&](int worker, Barrier& barrier) {
         carry_back(workspaces[worker], 0, first, last, share_of_units(kernels_, sizes_, worker, team), &barrier,
                    worker == 0 ? watch_ : not_watched_);
       });
-      if (!shared)
+      if (shared) norms_.settle(first, last);
+      else
         parallel_for(int(deal_.tasks), p_.threads,
                      [&](int task) {
                        carry_back(workspaces[task], task, first, last, {0, sizes_.HP}, nullptr,
@@ -100,7 +105,6 @@ template <class T> class Backward {
   }
 
   void start() {
-    if (args_.taps) std::fill_n(args_.taps, tap_count(p_.cell) * p_.T * p_.B, std::numeric_limits<double>::quiet_NaN());
     for (Index r = 0; r < p_.B; ++r) {
       const Index b = sequences_.sequence(r);
       if (args_.grad_h_n) std::copy_n(args_.grad_h_n + b * p_.P, p_.P, delta_.get() + r * sizes_.PP);
@@ -194,16 +198,15 @@ template <class T> class Backward {
     return p_.P == sizes_.PP ? row : std::copy_n(row, p_.P, scratch) - p_.P;
   }
 
-  void tap(int which, Index s, Index r, double value) const {
-    args_.taps[(which * p_.T + sequences_.time(s, r)) * p_.B + sequences_.sequence(r)] = value;
-  }
+  T* delta_row(Index r) const { return delta_.get() + r * sizes_.PP; }
 
   // What a task needs for itself.
   struct Workspace {
-    explicit Workspace(Index mine) : rows(mine), from(mine), to(mine) {}
+    explicit Workspace(Index mine) : rows(mine), from(mine), to(mine), norms(mine), carried(mine) {}
     std::vector<BackwardRow<T>> rows;
     std::vector<const T*> from;
     std::vector<T*> to;
+    std::vector<double> norms, carried;  // squared, of what was measured last, and of what goes back through the cell state
   };
 
   // The steps of a chunk for a task's ranks, for all units or, in a team, for a worker's.
@@ -212,8 +215,13 @@ template <class T> class Backward {
     std::vector<BackwardRow<T>>& rows = work.rows;
     const T** from = work.from.data();
     T** to = work.to.data();
+    const auto carry = [&](Index i) { return rows[i].carry; };
+    const auto delta = [&](Index i) { return delta_row(deal_.rank(task, i)); };
     for (Index s = last - 1; s >= first; --s) {
       const Index count = deal_.count(task, sequences_.active(s));
+      const auto measure = [&](int which, Index n, const auto& at, Index runs = 1, Index apart = 0) {
+        if (norms_.wanted()) norms_.measure(work.norms.data(), which, s, task, count, units, barrier, n, at, runs, apart);
+      };
       for (Index i = 0; i < count; ++i) rows[i] = enter(s, deal_.rank(task, i), first, units);
       if (args_.weights.w_hr) {
         for (Index i = 0; i < count; ++i) {
@@ -225,38 +233,54 @@ template <class T> class Backward {
         }
         w_hr_.multiply(0, count, from, to);
       }
+      if (sizes_.cell.has_cell) measure(lstm_cell_in, p_.H, carry);
       watch.lap(Stage::moving);
       kernels_.backward_rows[int(p_.cell)](count, sizes_.HP, units.first, units.last, rows.data());
       watch.lap(Stage::pointwise);
+      measure(tap_delta, p_.P, delta);
+      // Gate by gate: the padding between them can hold infinity times zero.
+      measure(tap_a, p_.H, [&](Index i) { return rows[i].a + sizes_.h_offset; }, sizes_.cell.gates, sizes_.HP);
+      if (sizes_.cell.has_bypass) measure(gru_bypass, p_.H, carry);
+      if (sizes_.cell.has_cell) {
+        measure(lstm_cell, p_.H, [&](Index i) { return rows[i].cell; });
+        measure(lstm_cell_out, p_.H, carry);
+        if (args_.rescale) work.carried = work.norms;
+      }
+      for (Index i = 0; args_.delta.data && i < count; ++i)
+        std::copy_n(delta(i) + units.first, width(units), sequences_.row(args_.delta, s, deal_.rank(task, i)) + units.first);
+      watch.lap(Stage::moving);
       if (barrier) {
         barrier->wait();
         watch.lap(Stage::waiting);
       }
-      if (s == 0 && (p_.untied || !(args_.grad_h0 || args_.taps))) {
-        for (Index i = 0; args_.taps && i < count; ++i) tap_gates(s, deal_.rank(task, i), rows[i]);
-        continue;
-      }
+      if (s == 0 && (p_.untied || !(args_.grad_h0 || args_.taps))) continue;
       for (Index i = 0; i < count; ++i) {
         from[i] = rows[i].a + sizes_.h_offset;
-        to[i] = delta_.get() + deal_.rank(task, i) * sizes_.PP;
+        to[i] = delta(i);
       }
       const Index matrix = p_.untied ? s - 1 : 0;
       if (p_.B == 1) w_hh_.multiply_single(matrix, s, from, to, units);
       else w_hh_.multiply(matrix, count, from, to);
       watch.lap(Stage::transported);
-      for (Index i = 0; i < count; ++i) leave(s, deal_.rank(task, i), rows[i], units);
+      // What was transported lies in delta. The loss's own gradient of the step before is added later, in enter().
+      measure(sizes_.cell.has_bypass ? int(gru_hidden) : sizes_.cell.has_cell ? int(lstm_u) : int(rnn_u), p_.P, delta);
+      if (sizes_.cell.has_bypass) {
+        for (Index i = 0; i < count; ++i) kernels_.add(delta(i) + units.first, rows[i].carry + units.first, width(units));
+        measure(gru_u, p_.P, delta);
+      }
+      for (Index i = 0; args_.rescale && i < count; ++i)
+        rescale(delta(i), rows[i].carry, work.norms[i] + (sizes_.cell.has_cell ? work.carried[i] : 0));
       watch.lap(Stage::moving);
     }
   }
 
   BackwardRow<T> enter(Index s, Index r, Index first, Units units) {
-    T* delta = delta_.get() + r * sizes_.PP;
-    if (args_.grad_output.data)
-      kernels_.add(delta + units.first, sequences_.row(args_.grad_output, s, r) + units.first, width(units));
-    if (args_.delta.data) std::copy_n(delta, p_.P, sequences_.row(args_.delta, s, r));
-    if (args_.taps) tap(tap_delta, s, r, kernels_.sum_squares(delta, p_.P));
+    T* delta = delta_row(r);
+    const T* loss = args_.grad_output.data ? sequences_.row(args_.grad_output, s, r) : nullptr;
+    if (loss && !adds_late_) kernels_.add(delta + units.first, loss + units.first, width(units));
     BackwardRow<T> row{};
     row.delta = delta;
+    row.loss = adds_late_ ? loss : nullptr;
     row.a = a_row(first, s, r);
     if (!sizes_.cell.keeps_gates) {
       row.h = with_padding(sequences_.row(args_.output, s, r), h_.get() + r * sizes_.PP);
@@ -269,7 +293,6 @@ template <class T> class Backward {
       row.c = saved_cell(s, r);
       row.c_prev = s > 0 ? saved_cell(s - 1, r) : c0_.get() + r * sizes_.HP;
       row.cell = cell_.get() + r * sizes_.HP;
-      if (args_.taps) tap(lstm_cell_in, s, r, kernels_.sum_squares(row.carry, p_.H));
     }
     return row;
   }
@@ -277,37 +300,12 @@ template <class T> class Backward {
   // Of those units the ones that P values have; with a projection, units are H's and the values are all P.
   Index width(Units units) const { return args_.weights.w_hr ? p_.P : std::min(units.last, p_.P) - units.first; }
 
-  void tap_gates(Index s, Index r, const BackwardRow<T>& row) const {
-    double a = 0;  // gate by gate: the padding between them can hold infinity times zero
-    for (Index gate = 0; gate < sizes_.cell.gates; ++gate)
-      a += kernels_.sum_squares(row.a + sizes_.h_offset + gate * sizes_.HP, p_.H);
-    tap(tap_a, s, r, a);
-    if (sizes_.cell.has_bypass) tap(gru_bypass, s, r, kernels_.sum_squares(row.carry, p_.H));
-    if (sizes_.cell.has_cell) {
-      tap(lstm_cell, s, r, kernels_.sum_squares(row.cell, p_.H));
-      tap(lstm_cell_out, s, r, kernels_.sum_squares(row.carry, p_.H));
-    }
-  }
-
-  // What was transported lies in delta. The loss's own gradient of the step before is added later, in enter().
-  void leave(Index s, Index r, const BackwardRow<T>& row, Units units) {
-    T* delta = delta_.get() + r * sizes_.PP;
-    double arrived = 0;
-    if (args_.taps) {
-      tap_gates(s, r, row);
-      arrived = kernels_.sum_squares(delta, p_.P);
-      tap(sizes_.cell.has_bypass ? int(gru_hidden) : sizes_.cell.has_cell ? int(lstm_u) : int(rnn_u), s, r, arrived);
-    }
-    if (sizes_.cell.has_bypass) {
-      kernels_.add(delta + units.first, row.carry + units.first, width(units));
-      if (args_.taps) tap(gru_u, s, r, arrived = kernels_.sum_squares(delta, p_.P));
-    }
-    if (!args_.rescale) return;
-    if (sizes_.cell.has_cell) arrived += kernels_.sum_squares(row.carry, p_.H);
-    if (!(arrived > 0) || !std::isfinite(arrived)) return;
-    const T factor = T(1 / std::sqrt(arrived));
+  // The probe: what goes on to the step before has the norm 1.
+  void rescale(T* delta, T* carry, double squares) const {
+    if (!(squares > 0) || !std::isfinite(squares)) return;
+    const T factor = T(1 / std::sqrt(squares));
     kernels_.scale(delta, factor, p_.P);
-    if (sizes_.cell.has_cell) kernels_.scale(row.carry, factor, p_.H);
+    if (sizes_.cell.has_cell) kernels_.scale(carry, factor, p_.H);
   }
 
   // ---- without order in time ----------------------------------------------------------------------------------------
@@ -409,6 +407,8 @@ template <class T> class Backward {
   const BackwardWeight<T> w_hh_, w_ih_, w_hr_;
   const std::unique_ptr<Again> again_;
   const Scratch<T> delta_, carry_, cell_, c0_, h_, h_prev_, zeros_, unprojected_delta_;
+  const bool adds_late_;  // the loss's own gradient is added in the pointwise stage: whole vectors of it can be read
+  Norms<T> norms_;
   const Index a_stride_;
   Scratch<T> a_, gates_, deltas_, unprojected_;
   Index a_capacity_ = 0;

@@ -28,7 +28,7 @@ template <class T> class Forward {
         kernels_(kernels<T>()),
         sizes_(p_),
         sequences_(p_),
-        deal_{tasks_worth(p_, sizes_, sequences_.total(), p_.B)},
+        deal_(tasks_worth(p_, sizes_, sequences_.total(), p_.B), p_.B, sequences_.full()),
         pack_(sequences_.total() >= steps_worth_packing),
         w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, sizes_.cell.gates, p_.H, p_.I, matrices(), pack_, p_.threads),
         w_hh_(kernels_, args.weights.w_hh, sizes_.cell.h_order, sizes_.cell.gates, p_.H, p_.P, p_.untied ? p_.T - 1 : 1, pack_,
@@ -37,7 +37,8 @@ template <class T> class Forward {
         bias_(bias_rows(kernels_, p_, sizes_, args.weights)),
         h_(2 * p_.B * sizes_.PP, true),
         c_(sizes_.cell.has_cell ? p_.B * sizes_.HP : 0, true),
-        unprojected_(args.weights.w_hr ? p_.B * sizes_.HP : 0) {}
+        unprojected_(args.weights.w_hr ? p_.B * sizes_.HP : 0),
+        direct_(args.output.data && !args.weights.w_hr && p_.P == sizes_.PP) {}
 
   void run() {
     load_states();
@@ -139,12 +140,12 @@ template <class T> class Forward {
     T** to = work.recurrent.data();
     for (Index i = 0; i < count; ++i) {
       const Index r = deal_.rank(task, i);
-      from[i] = h_row(s, r);
-      to[i] = gates[i] + sizes_.h_offset;
       ForwardRow<T>& row = work.rows[i];
+      from[i] = s == 0 || projected ? h_row(s, r) : row.h;  // where the step before has left it
+      to[i] = gates[i] + sizes_.h_offset;
       row.gates = gates[i];
       row.h_prev = from[i];
-      row.h = projected ? unprojected_.get() + r * sizes_.HP : h_row(s + 1, r);
+      row.h = projected ? unprojected_.get() + r * sizes_.HP : direct_ ? sequences_.row(args_.output, s, r) : h_row(s + 1, r);
       if (sizes_.cell.has_cell) {
         row.c = args_.saved ? saved_cell(s, r) : c_.get() + r * sizes_.HP;
         row.c_prev = args_.saved && s > 0 ? saved_cell(s - 1, r) : c_.get() + r * sizes_.HP;
@@ -168,8 +169,9 @@ template <class T> class Forward {
     const Index own = std::min(units.last, p_.P) - units.first;
     for (Index i = 0; i < count; ++i) {
       const Index r = deal_.rank(task, i);
-      if (args_.output.data) std::copy_n(h_row(s + 1, r) + units.first, own, sequences_.row(args_.output, s, r) + units.first);
-      if (s + 1 == sequences_.length(r)) finish(r, h_row(s + 1, r), sizes_.cell.has_cell ? work.rows[i].c : nullptr, units);
+      const T* h = projected ? h_row(s + 1, r) : work.rows[i].h;
+      if (args_.output.data && !direct_) std::copy_n(h + units.first, own, sequences_.row(args_.output, s, r) + units.first);
+      if (s + 1 == sequences_.length(r)) finish(r, h, sizes_.cell.has_cell ? work.rows[i].c : nullptr, units);
     }
     watch.lap(Stage::moving);
   }
@@ -189,6 +191,7 @@ template <class T> class Forward {
   const ForwardWeight<T> w_ih_, w_hh_, w_hr_;
   const Scratch<T> bias_;
   const Scratch<T> h_, c_, unprojected_;
+  const bool direct_;  // states are left in the output, and read from there: whole vectors fit into its rows
 };
 
 }  // namespace

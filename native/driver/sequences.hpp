@@ -4,6 +4,7 @@
 // reverse direction s = 0 is the true end). So at every step the active ones are ranks 0..active(s)-1, and (s, r) has the
 // packed row offset(s) + r among the N rows there are. User memory is addressed through row().
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "throughtime/layer.hpp"
@@ -41,12 +42,19 @@ class Sequences {
   std::vector<Index> active_, offset_, length_, sequence_;
 };
 
-// Ranks are dealt to tasks in turn (rank r to task r mod tasks): with descending lengths every task gets its fair share
-// of the steps, and at each step its active ranks are the first ones it was dealt.
+// Which ranks each task takes. Of sequences of one length, a block of neighbours: rows that lie side by side then belong to one
+// core, whose prefetching would otherwise fetch the lines that another is writing. Of a ragged batch, every so many (rank r
+// to task r mod tasks): with descending lengths all get their fair share of the steps, and at each step the active ranks
+// of a task are the first ones it was dealt.
 struct Deal {
-  Index tasks;
-  Index count(Index task, Index active) const { return active > task ? (active - task - 1) / tasks + 1 : 0; }
-  Index rank(Index task, Index i) const { return task + i * tasks; }
+  Deal(Index tasks_, Index batch, bool full) : tasks(tasks_), block(full ? (batch + tasks_ - 1) / tasks_ : 0) {}
+  Index count(Index task, Index active) const {
+    if (block) return std::clamp<Index>(active - task * block, 0, block);
+    return active > task ? (active - task - 1) / tasks + 1 : 0;
+  }
+  Index rank(Index task, Index i) const { return block ? task * block + i : task + i * tasks; }
+
+  const Index tasks, block;
 };
 
 }  // namespace throughtime

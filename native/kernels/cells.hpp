@@ -31,10 +31,15 @@ template <class T, class F> void rnn_forward(Index rows, Index, Index first, Ind
   for (Index i = 0; i < rows; ++i)
     for (Index j = first; j < last; j += lanes<T>) store(row[i].h + j, F::template value<T>(load(row[i].gates + j)));
 }
+template <class T> TT_INLINE Vector<T> whole_delta(const BackwardRow<T>& row, Index j) {
+  Vector<T> delta = load(row.delta + j);
+  if (row.loss) store(row.delta + j, delta += load(row.loss + j));
+  return delta;
+}
 template <class T, class F> void rnn_backward(Index rows, Index, Index first, Index last, const BackwardRow<T>* row) {
   for (Index i = 0; i < rows; ++i)
     for (Index j = first; j < last; j += lanes<T>)
-      store(row[i].a + j, F::template back<T>(load(row[i].delta + j), load(row[i].h + j)));
+      store(row[i].a + j, F::template back<T>(whole_delta(row[i], j), load(row[i].h + j)));
 }
 
 // r, z = sigmoid(pre); n = tanh(pre_n + r * m), m the recurrent part of n, bias included; h = n + z (h_prev - n)
@@ -59,7 +64,7 @@ template <class T> void gru_backward(Index rows, Index HP, Index first, Index la
     T* a = row[i].a;
     for (Index j = first; j < last; j += lanes<T>) {
       const Vector<T> n = load(g + j), r = load(g + HP + j), z = load(g + 2 * HP + j), m = load(g + 3 * HP + j);
-      const Vector<T> delta = load(row[i].delta + j);
+      const Vector<T> delta = whole_delta(row[i], j);
       const Vector<T> a_n = delta * (T(1) - z) * (T(1) - n * n);
       store(a + j, a_n);
       store(a + HP + j, a_n * m * r * (T(1) - r));
@@ -95,7 +100,7 @@ template <class T> void lstm_backward(Index rows, Index HP, Index first, Index l
     T* a = row[k].a;
     for (Index j = first; j < last; j += lanes<T>) {
       const Vector<T> i = load(gates + j), f = load(gates + HP + j), g = load(gates + 2 * HP + j), o = load(gates + 3 * HP + j);
-      const Vector<T> delta = load(row[k].delta + j);
+      const Vector<T> delta = whole_delta(row[k], j);
       const Vector<T> y = tanh<T>(load(row[k].c + j));
       const Vector<T> cell = load(row[k].carry + j) + delta * o * (T(1) - y * y);
       store(row[k].cell + j, cell);

@@ -38,12 +38,34 @@ template <class T> TT_INLINE void store_first(T* p, Vector<T> v, Index n) {
 // x - 0 is x for every x, -0 and NaN too, so that the compiler leaves just the broadcast.
 template <class T> TT_INLINE Vector<T> splat(T value) { return value - Vector<T>{}; }
 
+// For every distance 1, 2, 4, ... the lane so far away from each. A table, since GCC puts such vectors together element by element
+// at run time otherwise.
+template <class T> struct Partners {
+  typename BitsOf<T>::type lane[4][lanes<T>];
+  constexpr Partners() : lane() {
+    for (int level = 0; level < 4; ++level)
+      for (int i = 0; i < lanes<T>; ++i) lane[level][i] = (i ^ 1 << level) % lanes<T>;
+  }
+};
+template <class T> constexpr Partners<T> partners;
+
 template <class T> TT_INLINE T sum(Vector<T> v) {  // pairwise
+#if defined(__clang__)
   T lane[lanes<T>];
   __builtin_memcpy(lane, &v, sizeof v);
   for (int width = lanes<T> / 2; width > 0; width /= 2)
     for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
   return lane[0];
+#else
+#pragma GCC unroll 4
+  for (int level = 3; level >= 0; --level) {
+    if (1 << level >= lanes<T>) continue;
+    Bits<T> partner;
+    __builtin_memcpy(&partner, partners<T>.lane[level], sizeof partner);
+    v += __builtin_shuffle(v, partner);
+  }
+  return v[0];
+#endif
 }
 
 template <class T> TT_INLINE Bits<T> as_bits(Vector<T> v) { return (Bits<T>)v; }

@@ -46,7 +46,8 @@ template <class T> struct BackwardRow {
   const T* h_prev;  // (GRU)
   const T* c;
   const T* c_prev;
-  const T* delta;   // total gradient at the output of the cell (before projection)
+  T* delta;         // gradient at the output of the cell (before projection); out: with loss
+  const T* loss;    // what is to be added to it, or null
   T* carry;         // LSTM: in: what arrives at c_t, out: what goes on to c_{t-1}; GRU: out: the bypass z * delta
   T* cell;          // LSTM, out: the total gradient at c_t
   T* a;             // out: gradients of the pre-activations
@@ -67,7 +68,7 @@ template <class T> struct Kernels {
   void (*pack_rows)(T* panels, const T* const* rows, Index depth, Index n_first, Index n_last);
   void (*add)(T* into, const T* from, Index n);
   void (*scale)(T* values, T factor, Index n);
-  double (*sum_squares)(const T* values, Index n);
+  double (*sum_squares)(const T* values, Index n);  // right for every norm that T can hold
   // The pointwise stages, for units `first` to `last` of padded_H; both are multiples of a vector.
   void (*forward_rows[cell_count])(Index rows, Index padded_H, Index first, Index last, const ForwardRow<T>*);
   void (*backward_rows[cell_count])(Index rows, Index padded_H, Index first, Index last, const BackwardRow<T>*);

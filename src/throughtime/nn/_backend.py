@@ -61,17 +61,17 @@ def _obstacle(x: Tensor, others: Iterable[Tensor]) -> str:
         return f"{x.device.type} tensors"
     if x.dtype not in (torch.float32, torch.float64):
         return str(x.dtype).removeprefix("torch.")
-    if torch.is_autocast_enabled("cpu"):
+    if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled("cpu"):
         return f"autocast to {str(torch.get_autocast_dtype('cpu')).removeprefix('torch.')}"
-    dtype, device = x.dtype, x.device
+    dtype = x.dtype
     for other in others:
-        if other.dtype != dtype or other.device != device:
-            return f"a weight or state of {other.dtype} on {other.device} beside input of {dtype} on {device}"
+        if other.dtype != dtype or not other.is_cpu:
+            return f"a weight or state of {other.dtype} on {other.device} beside input of {dtype} on cpu"
     if x.layout != torch.strided or x.is_mkldnn:
         return f"layout {x.layout}"
     if torch.jit.is_tracing():  # type: ignore[attr-defined]
         return "torch.jit.trace, which cannot see the native operator"
-    if torch.onnx.is_in_onnx_export():
+    if torch.compiler.is_compiling() and torch.onnx.is_in_onnx_export():  # the second takes longer to ask
         return "ONNX export, which has no name for the native operator"
     return ""
 

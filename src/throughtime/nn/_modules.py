@@ -131,12 +131,18 @@ class RNN(Recurrent):
         return LayerWeights(w_ih, w_hh, torch.stack(biases) if biases else None, None, None)
 
     def _run(
-        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None, final_only: bool
+        self,
+        x: Tensor,
+        states: States,
+        weights: list[list[Tensor]],
+        lengths: Tensor | None,
+        batch_sizes: Tensor | None,
+        final_only: bool,
     ) -> tuple[Tensor | None, States]:
         if not self.tied:
             self._check_untied(x, states, lengths, batch_sizes)
             lengths = None
-        return super()._run(x, states, lengths, batch_sizes, final_only)
+        return super()._run(x, states, weights, lengths, batch_sizes, final_only)
 
     def _check_untied(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> None:
         made = f"this RNN is untied, made for sequences of exactly {self.steps} steps"

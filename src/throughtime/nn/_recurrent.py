@@ -102,25 +102,25 @@ class Recurrent(torch.nn.RNNBase):
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, lengths, final_only)
-        if input.dim() not in (2, 3):
-            raise ValueError(
-                f"{type(self).__name__}: expected input with 2 axes (one sequence) or 3 (a batch), got {input.dim()}"
-            )
+        axes = input.dim()
+        if axes not in (2, 3):
+            raise ValueError(f"{type(self).__name__}: expected input with 2 axes (one sequence) or 3 (a batch), got {axes}")
         states = self._states(hx)
-        single = input.dim() == 2
+        single = axes == 2
         if single:
             self._expect_axes(states, 2, "one sequence (input with 2 axes)")
             x, states = input.unsqueeze(1), tuple(state.unsqueeze(1) for state in states)
         else:
             self._expect_axes(states, 3, "a batch (input with 3 axes)")
             x = input.transpose(0, 1) if self.batch_first else input
-        self._check_input(x)
-        self._check_states(states, x.shape[1])
+        weights = self._weights()
+        steps, batch, _ = x.shape
+        self._check_input(x, states, batch, weights[0][0].dtype)
         # torch.nn refuses this too: there would be no step to start from.
-        if x.shape[0] == 0:
+        if steps == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         true_lengths = None if lengths is None else self._lengths(lengths, x)
-        output, final = self._run(x, states, true_lengths, None, final_only)
+        output, final = self._run(x, states, weights, true_lengths, None, final_only)
         if single:
             final = tuple(state.squeeze(1) for state in final)
         if output is not None and (single or self.batch_first):
@@ -141,9 +141,9 @@ class Recurrent(torch.nn.RNNBase):
         self._expect_axes(states, 3, "a PackedSequence")
         if order is not None:
             states = tuple(state.index_select(1, order) for state in states)
-        self._check_input(x)
-        self._check_states(states, int(batch_sizes[0]))
-        output, final = self._run(x, states, None, batch_sizes, final_only)
+        weights = self._weights()
+        self._check_input(x, states, int(batch_sizes[0]), weights[0][0].dtype)
+        output, final = self._run(x, states, weights, None, batch_sizes, final_only)
         if back is not None:
             final = tuple(state.index_select(1, back) for state in final)
         sequence = None if output is None else PackedSequence(output, batch_sizes, order, back)
@@ -152,11 +152,15 @@ class Recurrent(torch.nn.RNNBase):
     # ---- running ----------------------------------------------------------------------------------------------------
 
     def _run(
-        self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None, final_only: bool
+        self,
+        x: Tensor,
+        states: States,
+        weights: list[list[Tensor]],
+        lengths: Tensor | None,
+        batch_sizes: Tensor | None,
+        final_only: bool,
     ) -> tuple[Tensor | None, States]:
         """All layers, time-major [T, B, I] or packed [N, I]."""
-        # By attribute at every call: parametrizations, weight norm and functional_call put tensors of their own there.
-        weights = [[getattr(self, name) for name in names] for names in self._all_weights]
         route = self._choose(x, states, weights).route
         if route is not Route.TORCH:
             return self._run_layers(x, states, weights, lengths, batch_sizes, final_only)
@@ -185,12 +189,13 @@ class Recurrent(torch.nn.RNNBase):
         if batch_sizes is not None:
             lengths = native.lengths_of(batch_sizes)
         directions = 2 if self.bidirectional else 1
+        layouts = [Layout(lengths, packed, direction == 1) for direction in range(directions)]
         split = [state.unbind(0) for state in states]
         finals: list[tuple[Tensor, ...]] = []
         for depth in range(self.num_layers):
             outputs: list[Tensor | None] = []
             last = depth + 1 == self.num_layers
-            for direction in range(directions):
+            for direction, layout in enumerate(layouts):
                 index = depth * directions + direction
                 output, h_n, c_n = layer(
                     cell,
@@ -198,7 +203,7 @@ class Recurrent(torch.nn.RNNBase):
                     split[0][index] if split else None,
                     split[1][index] if len(split) > 1 else None,
                     self._layer_weights(weights[index]),
-                    Layout(lengths, packed, direction == 1),
+                    layout,
                     self._tap + index if self._tap else taps.SILENT,
                     self._keep,
                     final_only and last,
@@ -235,6 +240,14 @@ class Recurrent(torch.nn.RNNBase):
             output, final = self._run_layers(x.to(dtype), states, weights, lengths, batch_sizes, final_only)
         return None if output is None else output.to(lowered), tuple(state.to(lowered) for state in final)
 
+    def _weights(self) -> list[list[Tensor]]:
+        """Those of every layer and direction, in torch's order.
+
+        Asked for at every call: parametrizations, weight norm and functional_call put tensors of their own there.
+        """
+        own = self._parameters  # where an attribute would be looked for, too, but several times as slowly
+        return [[own.get(name) if name in own else getattr(self, name) for name in names] for names in self._all_weights]
+
     def _choose(self, x: Tensor, states: States, weights: list[list[Tensor]]) -> Choice:
         return choose(self.cell, self.tied, x, itertools.chain(states, *weights))
 
@@ -270,8 +283,7 @@ class Recurrent(torch.nn.RNNBase):
             if state.dim() != axes:
                 raise RuntimeError(f"{name} has {state.dim()} axes, expected {axes} for {what}")
 
-    def _check_input(self, x: Tensor) -> None:
-        dtype = getattr(self, self._flat_weights_names[0]).dtype
+    def _check_input(self, x: Tensor, states: States, batch: int, dtype: torch.dtype) -> None:
         if x.dtype != dtype and not torch._C._is_any_autocast_enabled():
             raise ValueError(
                 f"input is {x.dtype} and the weights are {dtype}; convert one of them: input.to({dtype}) or "
@@ -279,11 +291,8 @@ class Recurrent(torch.nn.RNNBase):
             )
         if x.shape[-1] != self.input_size:
             raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}")
-
-    def _check_states(self, states: States, batch: int) -> None:
         count = self.num_layers * (2 if self.bidirectional else 1)
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)
-        dtype = getattr(self, self._flat_weights_names[0]).dtype if states else None
         for name, state, size in zip(("h_0", "c_0"), states, sizes, strict=False):
             if state.shape != (count, batch, size):
                 raise RuntimeError(f"Expected {name} of size {(count, batch, size)}, got {tuple(state.shape)}")
@@ -386,5 +395,4 @@ def backend(module: Recurrent, input: Tensor | PackedSequence) -> str:
             + ("; tt.nn.convert() makes one of it" if isinstance(module, torch.nn.RNNBase) else "")
         )
     x = input.data if isinstance(input, PackedSequence) else input
-    weights = [[getattr(module, name) for name in names] for names in module._all_weights]
-    return describe(module.cell, module.tied, x, module._choose(x, (), weights))
+    return describe(module.cell, module.tied, x, module._choose(x, (), module._weights()))

@@ -88,13 +88,16 @@ def _whole(keep: Keep) -> native.Keep:
     return "states" if keep == "checkpoints" else keep
 
 
+_PLAIN = frozenset({Tensor, torch.nn.Parameter, type(None)})
+
+
 def _traced(tensors: Sequence[Tensor | None]) -> bool:
     """Whether somebody records or transforms operators rather than just running them, or wants to see them go by."""
     return (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
         # Tensors of other classes (wrappers such as DTensor) have no memory of their own to read.
-        or any(t is not None and type(t) is not Tensor and type(t) is not torch.nn.Parameter for t in tensors)
+        or not _PLAIN.issuperset(map(type, tensors))
     )
 
 
@@ -215,43 +218,73 @@ def run_backward(
         grads = (*grads[:2], None)
     listener = taps.listener(tap) if tap != taps.SILENT else None
     wish = listener.wants(tap) if listener else None
-    through_torch = torch.is_grad_enabled() or not native.serves(x)
-    if not native.serves(x):
-        if listener and wish:
-            listener.receive(tap, _measure_by_reference(cell, tensors, layout, grads, wish))
-        return _through_autograd(cell, tensors, layout, grads, wanted)
-
-    _, h0, c0, *weights_ = tensors
-    weights = LayerWeights(*weights_)  # type: ignore[arg-type]
-
-    def back(grads: Sequence[Tensor | None], wanted: Sequence[bool], **options: Any) -> Gradients:
-        with torch.no_grad():
-            if keep == "checkpoints":
-                assert saved is not None
-                return checkpoints.backward(cell, x, weights, layout, saved, *grads, wanted=wanted, **options)
-            assert output is not None
-            return native.backward(
-                cell, x, h0, c0, weights, layout, output, saved, *grads, keep=_whole(keep), wanted=tuple(wanted), **options
-            )
-
+    served = native.serves(x)
+    through_torch = torch.is_grad_enabled() or not served
     gradients = None
     if listener and wish:
-        T, B = native.steps_and_batch(x, layout)
-        P = (weights.w_hh if weights.w_hr is None else weights.w_hr.mT).shape[-1]
-        squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64, device="cpu")
-        delta = x.new_empty((*x.shape[:-1], P)) if wish.delta else None
-        gradients = back(grads, (False,) * 8 if through_torch else wanted, taps=squared_norms, delta=delta)
-        probe = None
-        if wish.probe:
-            # One more way back, from a unit gradient at each true end, without weight gradients.
-            probe = torch.empty_like(squared_norms)
-            seed, seed_c = probe_seed(cell, B, P, weights.w_ih.shape[-2] // len(cell.gates))
-            seed, seed_c = seed.to(x.dtype), None if seed_c is None else seed_c.to(x.dtype)
-            back((None, seed, seed_c), (False,) * 8, taps=probe, rescale=True)
-        listener.receive(tap, taps.Measurement(cell, squared_norms, probe, layout.lengths, layout.reverse, delta))
+        with torch.no_grad():
+            if served:
+                wanted_here = (False,) * 8 if through_torch else wanted
+                measurement, gradients = _measure(cell, tensors, layout, keep, output, saved, grads, wanted_here, wish)
+            else:
+                measurement = _measure_by_reference(cell, tensors, layout, grads, wish)
+        listener.receive(tap, measurement)
     elif not through_torch:
-        gradients = back(grads, wanted)
+        gradients = _back(cell, tensors, layout, keep, output, saved, grads, wanted)
     return _through_autograd(cell, tensors, layout, grads, wanted) if through_torch else gradients  # type: ignore[return-value]
+
+
+def _back(
+    cell: Cell,
+    tensors: Sequence[Tensor | None],
+    layout: Layout,
+    keep: Keep,
+    output: Tensor | None,
+    saved: Tensor | None,
+    grads: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+    **options: Any,
+) -> Gradients:
+    """The gradients by the kernels, in one piece or from checkpoint to checkpoint."""
+    x, h0, c0, *weights_ = tensors
+    weights = LayerWeights(*weights_)  # type: ignore[arg-type]
+    assert x is not None
+    if keep == "checkpoints":
+        assert saved is not None
+        return checkpoints.backward(cell, x, weights, layout, saved, *grads, wanted=wanted, **options)
+    assert output is not None
+    return native.backward(
+        cell, x, h0, c0, weights, layout, output, saved, *grads, keep=_whole(keep), wanted=wanted, **options
+    )  # fmt: skip
+
+
+def _measure(
+    cell: Cell,
+    tensors: Sequence[Tensor | None],
+    layout: Layout,
+    keep: Keep,
+    output: Tensor | None,
+    saved: Tensor | None,
+    grads: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+    wish: taps.Wish,
+) -> tuple[taps.Measurement, Gradients]:
+    """What a listener wants to know, and the gradients."""
+    x, _, _, w_ih, w_hh, _, _, w_hr = tensors
+    assert x is not None and w_ih is not None and w_hh is not None
+    T, B = native.steps_and_batch(x, layout)
+    P = w_hh.shape[-1] if w_hr is None else w_hr.shape[0]
+    squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64, device="cpu")
+    delta = x.new_empty((*x.shape[:-1], P)) if wish.delta else None
+    gradients = _back(cell, tensors, layout, keep, output, saved, grads, wanted, taps=squared_norms, delta=delta)
+    probe = None
+    if wish.probe:
+        # One more way back, from a unit gradient at each true end, without weight gradients.
+        probe = torch.empty_like(squared_norms)
+        seeds = probe_seed(cell, B, P, w_ih.shape[-2] // len(cell.gates))
+        unit = (None, *(None if seed is None else seed.to(x.dtype) for seed in seeds))
+        _back(cell, tensors, layout, keep, output, saved, unit, (False,) * 8, taps=probe, rescale=True)
+    return taps.Measurement(cell, squared_norms, probe, layout.lengths, layout.reverse, delta), gradients
 
 
 def probe_seed(cell: Cell, batch: int, size: int, hidden_size: int) -> tuple[Tensor, Tensor | None]:

@@ -272,11 +272,11 @@ def forward(
     f64 = x.dtype == torch.float64
     call = _Call(cell, x, h0, c0, weights, layout, keep)
     rows = x.shape[:-1]
-    result = _empty((*rows, call.P), f64) if output is True else None if output is False else output
-    h_n = x.new_empty((call.B, call.P))
-    c_n = x.new_empty((call.B, call.H)) if cell.has_cell_state else None
+    result = _empty(x, (*rows, call.P)) if output is True else None if output is False else output
+    h_n = x.new_empty(call.B, call.P)
+    c_n = x.new_empty(call.B, call.H) if cell.has_cell_state else None
     width = 0 if keep == "nothing" else saved_width(cell, call.H, f64, keep)
-    saved = _empty((rows.numel(), width), f64) if width else None
+    saved = _empty(x, (rows.numel(), width)) if width else None
     (_native.forward_f64 if f64 else _native.forward_f32)(
         *call.arguments, *_rows(result), h_n.data_ptr(), _address(c_n), _address(saved)
     )
@@ -336,15 +336,13 @@ def backward(
     grad_h_n, grad_c_n = _contiguous(grad_h_n), _contiguous(grad_c_n)
 
     def blank(index: int, like: Tensor | None, *shape: int) -> Tensor | None:
-        if not wanted[index]:
-            return None
-        return _empty(shape if like is None else like.shape, f64)
+        return _empty(x, like.shape if like is not None else shape) if wanted[index] else None
 
     grads = Gradients(
         blank(0, x),
         blank(1, h0, call.B, call.P),
         blank(2, c0, call.B, call.H),
-        *(blank(index, weight) for index, weight in enumerate(weights, start=3)),
+        *[blank(index, weight) for index, weight in enumerate(weights, start=3)],
     )
     (_native.backward_f64 if f64 else _native.backward_f32)(
         *call.arguments,
@@ -354,7 +352,7 @@ def backward(
         _address(grad_h_n),
         _address(grad_c_n),
         *_rows(grads.x),
-        *(_address(gradient) for gradient in grads[1:]),
+        *map(_address, grads[1:]),
         *_rows(delta),
         _address(taps),
         rescale,
@@ -368,13 +366,14 @@ def saved_width(cell: Cell, hidden_size: int, f64: bool, keep: Keep = "gates") -
     return int(of(_CODE[cell.name], hidden_size, keep == "states"))
 
 
-def _empty(shape: Sequence[int], f64: bool) -> Tensor:
+def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
     """Memory that stays with the kernels when the tensor goes: the next training step finds it without a page fault."""
     count = math.prod(shape)
     if count < 2**16:  # which malloc keeps anyway
-        return torch.empty(shape, dtype=torch.float64 if f64 else torch.float32, device="cpu")
+        return like.new_empty(*shape)  # one by one: torch is slower to take a torch.Size apart
+    block = _native.block_f64 if like.dtype == torch.float64 else _native.block_f32
     # Shaped by NumPy: a view by torch would not be the caller's to change in place.
-    return torch.from_numpy((_native.block_f64 if f64 else _native.block_f32)(count).reshape(shape))
+    return torch.from_numpy(block(count).reshape(shape))
 
 
 class _Call:
@@ -386,42 +385,43 @@ class _Call:
         self, cell: Cell, x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: LayerWeights, layout: Layout, keep: Keep
     ) -> None:
         x = _rows_contiguous(x)
-        states = (_contiguous(h0), _contiguous(c0))
-        w_ih, w_hh, w_hr = _contiguous(weights.w_ih), _contiguous(weights.w_hh), _contiguous(weights.w_hr)
-        biases = (_contiguous(weights.b_ih), _contiguous(weights.b_hh))
+        h0, c0 = _contiguous(h0), _contiguous(c0)
+        w_ih, w_hh, b_ih, b_hh, w_hr = weights = LayerWeights(*map(_contiguous, weights))  # type: ignore[arg-type]
         lengths = layout.lengths
-        T, self.B = steps_and_batch(x, layout)
+        T, B = steps_and_batch(x, layout)
+        I, gates, dtype = x.shape[-1], len(cell.gates), x.dtype
         untied = w_ih.dim() == 3
-        gates, dtype = len(cell.gates), x.dtype
         if w_ih.dim() != (3 if untied and cell.kind == "rnn" else 2) or w_ih.shape[-2] % gates:
-            raise RuntimeError(f"{cell.name}: w_ih has shape {list(w_ih.shape)}, expected [{gates} * H, {x.shape[-1]}]")
+            raise RuntimeError(f"{cell.name}: w_ih has shape {list(w_ih.shape)}, expected [{gates} * H, {I}]")
         if w_hr is not None and (not cell.projects or w_hr.dim() != 2):
             raise RuntimeError(f"{cell.name}: w_hr has shape {list(w_hr.shape)}, expected [P, H] of an LSTM, or none")
-        self.H = w_ih.shape[-2] // gates
-        self.P = self.H if w_hr is None else w_hr.shape[0]
-        rows = gates * self.H
+        rows = w_ih.shape[-2]
+        H = rows // gates
+        P = H if w_hr is None else w_hr.shape[0]
+        steps = (T,) if untied else ()
         for name, tensor, shape in (
-            ("w_ih", w_ih, (T, rows, x.shape[-1]) if untied else (rows, x.shape[-1])),
-            ("w_hh", w_hh, (T - 1, rows, self.P) if untied else (rows, self.P)),
-            ("b_ih", biases[0], (T, rows) if untied else (rows,)),
-            ("b_hh", biases[1], (rows,)),
-            ("w_hr", w_hr, (self.P, self.H)),
-            ("h0", states[0], (self.B, self.P)),
-            ("c0", states[1], (self.B, self.H)),
+            ("w_ih", w_ih, (*steps, rows, I)),
+            ("w_hh", w_hh, (T - 1, rows, P) if untied else (rows, P)),
+            ("b_ih", b_ih, (*steps, rows)),
+            ("b_hh", b_hh, (rows,)),
+            ("w_hr", w_hr, (P, H)),
+            ("h0", h0, (B, P)),
+            ("c0", c0, (B, H)),
         ):
             if tensor is not None and (tensor.shape != shape or tensor.dtype != dtype):
                 raise RuntimeError(
                     f"{cell.name}: {name} has shape {list(tensor.shape)} and is {tensor.dtype}, expected {list(shape)} and "
                     f"{dtype} beside x of shape {list(x.shape)} and w_ih of shape {list(w_ih.shape)}"
                 )
-        self._held = (x, *states, w_ih, w_hh, *biases, w_hr, lengths)
+        self.B, self.H, self.P = B, H, P
+        self._held = (x, h0, c0, weights, lengths)
         self.arguments: tuple[Any, ...] = (
             _CODE[cell.name],
             T,
-            self.B,
-            x.shape[-1],
-            self.H,
-            self.P,
+            B,
+            I,
+            H,
+            P,
             _address(lengths),
             layout.packed,
             layout.reverse,
@@ -429,12 +429,10 @@ class _Call:
             get_num_threads(),
             keep == "states",
             _address(_profile),
-            _address(w_ih),
-            _address(w_hh),
-            *map(_address, biases),
-            _address(w_hr),
+            *map(_address, weights),
             *_rows(x),
-            *map(_address, states),
+            _address(h0),
+            _address(c0),
         )
 
 
@@ -458,21 +456,24 @@ def _address(tensor: Tensor | None) -> int:
     if tensor is None:
         return 0
     address = tensor.data_ptr()
-    if not address and tensor.numel():
-        raise RuntimeError(f"a tensor of shape {list(tensor.shape)} has no memory: its storage was given back")
-    return address
+    if address or not tensor.numel():
+        return address
+    raise RuntimeError(f"a tensor of shape {list(tensor.shape)} has no memory: its storage was given back")
 
 
 _Optional = TypeVar("_Optional", Tensor, Tensor | None)
 
 
 def _contiguous(tensor: _Optional) -> _Optional:
-    return None if tensor is None else tensor.resolve_neg().contiguous()
+    if tensor is None or (tensor.is_contiguous() and not tensor.is_neg()):
+        return tensor
+    return tensor.resolve_neg().contiguous()
 
 
 def _rows_contiguous(tensor: Tensor) -> Tensor:
     """Rows may lie anywhere, but the features of one side by side."""
-    tensor = tensor.resolve_neg()
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
@@ -480,6 +481,5 @@ def _rows(tensor: Tensor | None) -> tuple[int, int, int]:
     """The address of a sequence tensor and its strides from step to step and from row to row, in elements."""
     if tensor is None:
         return 0, 0, 0
-    if tensor.dim() == 2:
-        return _address(tensor), 0, tensor.stride(0)
-    return _address(tensor), tensor.stride(0), tensor.stride(1)
+    strides = tensor.stride()
+    return _address(tensor), strides[0] if len(strides) == 3 else 0, strides[-2]
