@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import throughtime as tt
 from throughtime.cells import CELLS
 from throughtime.ops import native
 from throughtime.ops.native import Gradients, LayerWeights, Layout
@@ -251,6 +252,38 @@ def test_neither_threads_nor_listening_change_a_bit(case: Case, isa: str) -> Non
         for name, values in result.items():
             assert_same_bits(values, results[0][name], name)
     assert_agrees(case, results[0], growth=3)
+
+
+@pytest.mark.parametrize("size", [1e-36, 1e-25, 1e-10, 1.0, 1e16, 1e25])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_norms_whose_squares_float32_cannot_hold(size: float, batch: int, isa: str) -> None:
+    steps, hidden = 3, 70
+    identity = CELLS["rnn_identity"]
+    weights = LayerWeights(torch.zeros(hidden, 2), torch.eye(hidden), None, None, None)
+    x, gradient = torch.zeros(steps, batch, 2), torch.full((batch, hidden), size)
+    output, *_ = native.forward(identity, x, None, None, weights, Layout(), keep="gates")
+    taps = torch.empty(len(identity.taps), steps, batch, dtype=torch.float64)
+    native.backward(identity, x, None, None, weights, Layout(), output, None, None, gradient, None, taps=taps)
+    expected = torch.full_like(taps, hidden * float(np.float32(size)) ** 2)
+    torch.testing.assert_close(taps, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", ["rnn_tanh", "gru", "lstm"])
+def test_gradients_of_many_steps_are_summed_up_about_as_accurately_as_torchs(name: str, isa: str) -> None:
+    torch.manual_seed(0)
+    kind = CELLS[name].kind.upper()
+    exact = getattr(torch.nn, kind)(24, 32, dtype=torch.float64)
+    x, gradient = torch.randn(400, 16, 24, dtype=torch.float64), torch.randn(400, 16, 32, dtype=torch.float64)
+
+    def gradients(modules: object, dtype: torch.dtype) -> list[torch.Tensor]:
+        module = getattr(modules, kind)(24, 32, dtype=dtype)
+        module.load_state_dict(exact.state_dict())
+        return torch.autograd.grad(module(x.to(dtype))[0], list(module.parameters()), gradient.to(dtype))
+
+    found, torchs, right = gradients(tt.nn, F32), gradients(torch.nn, F32), gradients(torch.nn, F64)
+    for ours, theirs, value in zip(found, torchs, right, strict=True):
+        error, torch_error = ((float((one.double() - value).norm() / value.norm())) for one in (ours, theirs))
+        assert error < 3 * torch_error, (error, torch_error)
 
 
 def test_callers_on_several_threads_do_not_disturb_each_other(isa: str) -> None:

@@ -391,9 +391,10 @@ template <class T> class Backward {
     if (!gradient) return;
     for (Index gate = 0; gate < sizes_.cell.gates; ++gate) {
       const Index from = p_.H * share / shares, count = p_.H * (share + 1) / shares - from;
-      T* sums = gradient + order[gate] * p_.H + from;
-      if (fresh) std::fill_n(sums, count, T(0));
-      for (Index k = 0; k < n; ++k) kernels_.add(sums, a + k * a_stride_ + gate * sizes_.HP + from, count);
+      const Scratch<T> sums(count, true);  // of this chunk alone, as in the products
+      for (Index k = 0; k < n; ++k) kernels_.add(sums.get(), a + k * a_stride_ + gate * sizes_.HP + from, count);
+      T* total = gradient + order[gate] * p_.H + from;
+      fresh ? void(std::copy_n(sums.get(), count, total)) : kernels_.add(total, sums.get(), count);
     }
   }
 

@@ -17,24 +17,10 @@ template <class T, int R, int NV>
 void tile(const Product<T>& p, const T* const* a, const T* b, T* const* c, const T* bias, Index valid) {
   constexpr int L = lanes<T>;
   Vector<T> acc[R][NV];
-  const bool whole = valid == NV * L;
-  if (p.start == Start::bias) {
 #pragma GCC unroll 6
-    for (int i = 0; i < R; ++i)
+  for (int i = 0; i < R; ++i)
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) acc[i][j] = load(bias + j * L);
-  } else if (p.start == Start::accumulate && whole) {
-#pragma GCC unroll 6
-    for (int i = 0; i < R; ++i)
-#pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) acc[i][j] = load(c[i] + j * L);
-  } else {
-#pragma GCC unroll 6
-    for (int i = 0; i < R; ++i)
-#pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j)
-        acc[i][j] = p.start == Start::zero || j * L >= valid ? Vector<T>{} : load_first(c[i] + j * L, smaller(L, valid - j * L));
-  }
+    for (int j = 0; j < NV; ++j) acc[i][j] = p.start == Start::bias ? load(bias + j * L) : Vector<T>{};
   const Index step = p.a_step;
   for (Index g = 0; g < p.segments; ++g) {
     const T* row[R];
@@ -52,17 +38,21 @@ void tile(const Product<T>& p, const T* const* a, const T* b, T* const* c, const
       }
     }
   }
-  if (whole) {
+  const bool adds = p.start == Start::accumulate;
+  if (valid == NV * L) {
 #pragma GCC unroll 6
     for (int i = 0; i < R; ++i)
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) store(c[i] + j * L, acc[i][j]);
+      for (int j = 0; j < NV; ++j) store(c[i] + j * L, adds ? load(c[i] + j * L) + acc[i][j] : acc[i][j]);
   } else {
 #pragma GCC unroll 6
     for (int i = 0; i < R; ++i)
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j)
-        if (j * L < valid) store_first(c[i] + j * L, acc[i][j], smaller(L, valid - j * L));
+      for (int j = 0; j < NV; ++j) {
+        if (j * L >= valid) break;
+        const Index left = smaller(L, valid - j * L);
+        store_first(c[i] + j * L, adds ? load_first(c[i] + j * L, left) + acc[i][j] : acc[i][j], left);
+      }
   }
 }
 

@@ -246,7 +246,7 @@ class Recurrent(torch.nn.RNNBase):
         Asked for at every call: parametrizations, weight norm and functional_call put tensors of their own there.
         """
         own = self._parameters  # where an attribute would be looked for, too, but several times as slowly
-        return [[own.get(name) if name in own else getattr(self, name) for name in names] for names in self._all_weights]
+        return [[own[name] if name in own else getattr(self, name) for name in names] for names in self._all_weights]  # type: ignore[misc]
 
     def _choose(self, x: Tensor, states: States, weights: list[list[Tensor]]) -> Choice:
         return choose(self.cell, self.tied, x, itertools.chain(states, *weights))

@@ -297,7 +297,7 @@ def backward(
     grad_c_n: Tensor | None,
     *,
     keep: Keep = "gates",
-    wanted: Gradients | tuple[bool, ...] = (False,) * 8,
+    wanted: Sequence[bool] = (False,) * 8,
     taps: Tensor | None = None,
     delta: Tensor | None = None,
     rescale: bool = False,
