@@ -13,6 +13,7 @@ computed through ``differentiable.py``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -222,7 +223,7 @@ def run_backward(
     through_torch = torch.is_grad_enabled() or not served
     gradients = None
     if listener and wish:
-        with torch.no_grad():
+        with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
             if served:
                 wanted_here = (False,) * 8 if through_torch else wanted
                 measurement, gradients = _measure(cell, tensors, layout, keep, output, saved, grads, wanted_here, wish)
