@@ -238,8 +238,7 @@ def forecast(run: Path, future: Path | None, out: Path | None) -> None:
     warn(*dataset.warnings)
     panel: Any = dataset.content
     if future is not None:
-        table = open_table(future)
-        panel = future_rows(table.frame(), future, panel, fitted.task.settings, table.as_written)
+        panel = future_rows(open_table(future).frame(), future, panel, fitted.task.settings)
     write_table(fitted.predict(panel), out)
 
 

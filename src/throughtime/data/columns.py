@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -60,7 +60,17 @@ def place(source: Path, row: int, column: str | None = None) -> str:
     return f"{source}: row {row_number(source, row):,}" + (f", column {column!r}" if column is not None else "")
 
 
-def find(frame: pl.DataFrame, name: str, setting: str, source: Path) -> str:
+class Named(Protocol):
+    """What has columns: a frame of polars, or one that is laid down."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Their names."""
+
+    def __getitem__(self, name: str, /) -> pl.Series: ...
+
+
+def find(frame: Named, name: str, setting: str, source: Path) -> str:
     """The name, if the table has such a column.
 
     Args:
@@ -82,13 +92,13 @@ def find(frame: pl.DataFrame, name: str, setting: str, source: Path) -> str:
     )
 
 
-def guess(frame: pl.DataFrame, names: Sequence[str], taken: Iterable[str] = ()) -> str | None:
+def guess(frame: Named, names: Sequence[str], taken: Iterable[str] = ()) -> str | None:
     """The first column that has one of these names, in whatever case, in the order of the names."""
     lower = {column.lower(): column for column in reversed(frame.columns) if column not in set(taken)}
     return next((lower[name] for name in names if name in lower), None)
 
 
-def guess_split(frame: pl.DataFrame, taken: Iterable[str] = ()) -> str | None:
+def guess_split(frame: Named, taken: Iterable[str] = ()) -> str | None:
     """The column that says which part each row belongs to: called so, and with names of parts in all its first cells."""
     named = [name for name in frame.columns if name.lower() in SPLITS and name not in taken]
     for name in sorted(named, key=lambda name: SPLITS.index(name.lower())):
@@ -109,20 +119,33 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
+def counted(column: pl.Series) -> tuple[int, int, int]:
+    """Of a column of text, the cells that are not blank; of these the whole numbers of 64 bits, and all that are numbers.
+
+    Example:
+        >>> counted(pl.Series(["1", " 2.5", "n/a", "x", None]))
+        (3, 1, 2)
+    """
+    text = without_blanks(column).drop_nulls()
+    integers, numeric = (int(text.cast(kind, strict=False).is_not_null().sum()) for kind in (pl.Int64, pl.Float64))
+    return len(text), integers, numeric
+
+
 def is_number(column: pl.Series) -> bool:
     """Whether a column holds numbers: by its type, or, as text, in at least half of the cells that are not blank."""
     if column.dtype.is_numeric() or column.dtype == pl.Boolean:
         return True
     if column.dtype != pl.String:
         return False
-    text = _without_blanks(column).drop_nulls()
-    return len(text) > 0 and 2 * int(text.cast(pl.Float64, strict=False).is_not_null().sum()) >= len(text)
+    filled, _, numeric = counted(column)
+    return filled > 0 and 2 * numeric >= filled
 
 
-_FILL = "mend the cell, or leave it empty and use --missing interpolate or --missing mask"
+FILL = "mend the cell, or leave it empty and use --missing interpolate or --missing mask"
+"""What to do about a cell that is no number."""
 
 
-def numbers(column: pl.Series, source: Path, mend: str = _FILL) -> NDArray[np.float64]:
+def numbers(column: pl.Series, source: Path, mend: str = FILL) -> NDArray[np.float64]:
     """The column as numbers ``[n]``; NaN where a cell is blank, NaN, null or one of ``BLANK``.
 
     Args:
@@ -137,23 +160,39 @@ def numbers(column: pl.Series, source: Path, mend: str = _FILL) -> NDArray[np.fl
         >>> numbers(pl.Series("x", ["1", " 2.5", "n/a", None]), Path("sales.csv"))
         array([1. , 2.5, nan, nan])
     """
+    found = parsed(column)
+    if found is None:
+        raise not_numbers(column, 0, None, 0, source, mend)
+    values, bad = found
+    if len(bad):
+        raise not_numbers(column, int(bad[0]), column[int(bad[0])], len(bad), source, mend)
+    return values
+
+
+def parsed(column: pl.Series) -> tuple[NDArray[np.float64], pl.Series] | None:
+    """The cells as numbers, NaN where blank, and the places of those that are neither; ``None`` for a type of no numbers."""
+    bad = pl.Series([], dtype=pl.UInt32)
     if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
         values = column.cast(pl.Float64)
     elif column.dtype == pl.String:
-        text = _without_blanks(column)
+        text = without_blanks(column)
         values = text.cast(pl.Float64, strict=False)
         bad = (values.is_null() & text.is_not_null()).arg_true()
-        if len(bad):
-            more = f" (and {len(bad) - 1:,} more cells like it)" if len(bad) > 1 else ""
-            raise DataError(
-                f"{place(source, bad[0], column.name)}: {column[bad[0]]!r} is not a number{more}; expected digits with a "
-                f"decimal point; {mend}"
-            )
     else:
-        raise DataError(
+        return None
+    return values.fill_null(float("nan")).to_numpy().astype(np.float64, copy=False), bad
+
+
+def not_numbers(column: pl.Series, row: int, cell: Any, count: int, source: Path, mend: str) -> DataError:
+    """What is said of a column ``count`` of whose cells are no numbers, the first of them in this row, or none by its type."""
+    if not count:
+        return DataError(
             f"{source}: column {column.name!r} holds {str(column.dtype).lower()} values, expected numbers; name other columns"
         )
-    return values.fill_null(float("nan")).to_numpy().astype(np.float64, copy=False)
+    more = f" (and {count - 1:,} more cells like it)" if count > 1 else ""
+    return DataError(
+        f"{place(source, row, column.name)}: {cell!r} is not a number{more}; expected digits with a decimal point; {mend}"
+    )
 
 
 def texts(column: pl.Series) -> list[Any]:
@@ -209,27 +248,30 @@ def one_per_group(column: pl.Series, codes: NDArray[np.int64], groups: Sequence[
     return column.gather(first)
 
 
-def as_it_is(frame: pl.DataFrame) -> pl.DataFrame:
-    """The columns themselves: names of a table that was not read from text are what they are."""
-    return frame
-
-
 def codes_of(column: pl.Series, source: Path) -> tuple[NDArray[np.int64], list[str]]:
     """A number from 0 for each name, in the order in which they appear, and the names.
 
     Raises:
         DataError: a blank cell, with its row.
     """
-    text = column.cast(pl.String)
-    blank = text.is_null().arg_true()
+    blank = column.is_null().arg_true()
     if len(blank):
         raise DataError(
             f"{place(source, blank[0], column.name)}: blank, expected the name of a sequence or series (--id); fill the cell in"
         )
-    names = text.unique(maintain_order=True)
-    return text.replace_strict(names, pl.int_range(len(names), eager=True)).to_numpy().astype(np.int64), names.to_list()
+    if not isinstance(column.dtype, pl.Enum):
+        text = column.cast(pl.String)
+        names = text.unique(maintain_order=True)
+        return text.replace_strict(names, pl.int_range(len(names), eager=True)).to_numpy().astype(np.int64), names.to_list()
+    # Each name has its number already; another one only where they do not appear in their order.
+    numbered = column.to_physical()
+    few = numbered.unique(maintain_order=True)
+    own = np.empty(len(column.dtype.categories), np.int64)
+    own[few.to_numpy()] = np.arange(len(few))
+    return own[numbered.to_numpy()], column.dtype.categories.gather(few).to_list()
 
 
-def _without_blanks(column: pl.Series) -> pl.Series:
+def without_blanks(column: pl.Series) -> pl.Series:
+    """A column of text without the blanks around its cells, null where it says that a number is missing."""
     text = column.str.strip_chars()
     return text.set(text.str.to_lowercase().is_in(BLANK), None)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from throughtime.data.files import plural
 from throughtime.data.frequency import at, infer, positions
 from throughtime.data.missing import MEND, Policy, done
 from throughtime.data.records import Frequency, Panel, Role, Series
+from throughtime.data.spool import Spool
 from throughtime.data.times import show
 from throughtime.errors import DataError
 
@@ -25,16 +25,15 @@ FEWEST = 10
 
 @dataclass(frozen=True)
 class Rows:
-    """The cells of K series below each other, in any order.
+    """The cells of K series, in any order.
 
     Attributes:
         times: ``datetime64[s]`` or int64, ``[N]``.
-        codes: the series of each cell, from 0; ``[N]``.
+        codes: the series of each cell, from 0; ``[N]``. ``None`` where every series has a cell at each of the times.
         ids: the names of the series.
-        values: what is forecast, NaN where blank; ``[N]``.
-        row: the row of the table that each comes from; ``[N]``.
-        cells: names of the columns that the values come from.
-        cell: which of them each comes from; ``[N]``.
+        values: gives the values to forecast of a series by its code, NaN where blank; ``[N]``, those of others not being of
+            interest.
+        cells: names of the columns that the values come from: one of each series without codes, else those of a row in turn.
         past: names of the P past covariates.
         future: names of the U future covariates.
         covariates: both, by row of the table; ``[rows, P + U]``.
@@ -45,19 +44,34 @@ class Rows:
     """
 
     times: NDArray[Any]
-    codes: NDArray[np.int64]
+    codes: NDArray[np.int64] | None
     ids: Sequence[str]
-    values: NDArray[np.float64]
-    row: NDArray[np.int64]
+    values: Callable[[int], NDArray[np.float64]]
     cells: Sequence[str]
-    cell: NDArray[np.int64]
     past: tuple[str, ...]
     future: tuple[str, ...]
     covariates: NDArray[np.float64]
     static: NDArray[np.float64]
     static_names: tuple[str, ...]
-    parts: NDArray[np.str_] | None
+    parts: NDArray[np.object_] | None
     target_name: str
+
+    def row(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row of the table that each cell comes from."""
+        return chosen if self.codes is None or len(self.cells) == 1 else chosen // len(self.cells)
+
+    def column(self, code: int, cell: int) -> str:
+        """The column of the table that a cell of a series comes from."""
+        return self.cells[code if self.codes is None else cell % len(self.cells)]
+
+    def by_time(self) -> list[NDArray[np.int64]]:
+        """The cells of each series by time, and among equal times as they stand."""
+        if self.codes is None:
+            return [np.argsort(self.times, kind="stable")] * len(self.ids)
+        code, before = self.codes[1:], self.codes[:-1]
+        there = ((code > before) | ((code == before) & (self.times[1:] >= self.times[:-1]))).all()
+        order = np.arange(len(self.codes)) if there else np.lexsort((self.times, self.codes))
+        return np.split(order, np.cumsum(np.bincount(self.codes, minlength=len(self.ids)))[:-1])
 
 
 @dataclass
@@ -92,18 +106,17 @@ def lay_out(
         DataError: two rows of one time, irregular steps, series of different frequency or of too few values, and, with
             ``policy`` ``"error"``, anything missing.
     """
-    order = np.lexsort((rows.times, rows.codes))
-    _refuse_doubles(rows, order, source)
+    places = rows.by_time()
+    _refuse_doubles(rows, places, source)
     warnings = []
-    moved = int(np.count_nonzero(np.diff(rows.row[order])[np.diff(rows.codes[order]) == 0] < 0))
+    moved = sum(int(np.count_nonzero(np.diff(rows.row(chosen)) < 0)) for chosen in places)
     if moved:
         warnings.append(f"the rows were not in the order of time ({plural(moved, 'step')} back); they were sorted")
-    bounds = np.searchsorted(rows.codes[order], np.arange(len(rows.ids) + 1))
-    counts = _Counts()
-    series: list[Series] = []
+    counts, laid = _Counts(), _Laid()
     like = "the series that the model is fitted on" if frequency is not None else repr(rows.ids[0])
-    for code, (start, stop) in enumerate(pairwise(bounds)):
-        chosen = _trimmed(rows, order[start:stop], rows.ids[code], FEWEST if role == "training" else 1, counts, source)
+    for code, cells in enumerate(places):
+        values = rows.values(code)
+        chosen = _trimmed(rows, values, cells, rows.ids[code], FEWEST if role == "training" else 1, counts, source)
         times = rows.times[chosen]
         own = _frequency(times, frequency)
         if frequency is not None and (own.unit, own.count) != (frequency.unit, frequency.count):
@@ -112,10 +125,39 @@ def lay_out(
                 "one frequency; put them into files of their own"
             )
         frequency = frequency or own
-        series.append(_one(rows, chosen, code, own, policy, counts, source))
+        laid.add(_one(rows, values, chosen, code, own, policy, counts, source))
     assert frequency is not None
-    panel = Panel(series, frequency, rows.past, rows.future, rows.static_names, rows.target_name)
-    return panel, warnings + _warnings(counts, policy, len(series))
+    panel = Panel(laid.series(), frequency, rows.past, rows.future, rows.static_names, rows.target_name)
+    return panel, warnings + _warnings(counts, policy, len(places))
+
+
+class _Laid:
+    """Series whose arrays lie end to end, in files where they are many."""
+
+    def __init__(self) -> None:
+        self._series: list[Series] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._spools = {name: Spool() for name in ("times", "values", "past", "future")}
+
+    def add(self, series: Series) -> None:
+        """Put a series behind those before it."""
+        for name, spool in self._spools.items():
+            spool.add(getattr(series, name))
+        self._sizes.append((len(series.values), len(series.times)))
+        nothing = np.empty(0)
+        self._series.append(replace(series, times=nothing, values=nothing, past=nothing, future=nothing))
+
+    def series(self) -> list[Series]:
+        """All of them."""
+        ends = np.cumsum(self._sizes, axis=0)[:-1]
+        cut = {
+            name: np.split(np.asarray(self._spools.pop(name).array()), ends[:, int(name in ("times", "future"))])
+            for name in [*self._spools]
+        }
+        return [
+            replace(one, times=times, values=values, past=past, future=future)
+            for one, times, values, past, future in zip(self._series, *cut.values(), strict=True)
+        ]
 
 
 def _frequency(times: NDArray[Any], known: Frequency | None) -> Frequency:
@@ -129,23 +171,38 @@ def _frequency(times: NDArray[Any], known: Frequency | None) -> Frequency:
     return known if follows else infer(times)
 
 
-def _refuse_doubles(rows: Rows, order: NDArray[np.int64], source: Path) -> None:
-    codes, times = rows.codes[order], rows.times[order]
-    double = np.flatnonzero((codes[1:] == codes[:-1]) & (times[1:] == times[:-1]))
-    if len(double):
-        first, second = sorted(row_number(source, row) for row in rows.row[order[double[0] : double[0] + 2]])
-        of = f" of series {rows.ids[codes[double[0]]]!r}" if len(rows.ids) > 1 else ""
-        more = f", {len(double):,} such pairs in all" if len(double) > 1 else ""
+def _refuse_doubles(rows: Rows, places: Sequence[NDArray[np.int64]], source: Path) -> None:
+    first, count = (-1, -1), 0
+    for code, chosen in enumerate(places):
+        times = rows.times[chosen]
+        double = np.flatnonzero(times[1:] == times[:-1])
+        if len(double) and not count:
+            first = (code, int(double[0]))
+        count += len(double)
+    if count:
+        code, place = first
+        pair = places[code][place : place + 2]
+        before, after = sorted(row_number(source, row) for row in rows.row(pair))
+        of = f" of series {rows.ids[code]!r}" if len(rows.ids) > 1 else ""
+        more = f", {count:,} such pairs in all" if count > 1 else ""
         raise DataError(
-            f"{source}: rows {first:,} and {second:,} have the same time {show(times[double[0]])}{of}{more}; keep one of "
+            f"{source}: rows {before:,} and {after:,} have the same time {show(rows.times[pair[0]])}{of}{more}; keep one of "
             "them, name the column "
             "that tells series apart with --id, or write the times in UTC if the clock was put back"
         )
 
 
-def _trimmed(rows: Rows, chosen: NDArray[np.int64], name: str, fewest: int, counts: _Counts, source: Path) -> NDArray[np.int64]:
+def _trimmed(
+    rows: Rows,
+    values: NDArray[np.float64],
+    chosen: NDArray[np.int64],
+    name: str,
+    fewest: int,
+    counts: _Counts,
+    source: Path,
+) -> NDArray[np.int64]:
     """The rows of a series from its first value on; to its last value, or as far as future covariates are known."""
-    present = np.flatnonzero(~np.isnan(rows.values[chosen]))
+    present = np.flatnonzero(~np.isnan(values[chosen]))
     if len(present) < fewest:
         raise DataError(
             f"{source}: series {name!r} has {plural(len(present), 'value')}, expected {fewest} at least; "
@@ -153,7 +210,7 @@ def _trimmed(rows: Rows, chosen: NDArray[np.int64], name: str, fewest: int, coun
         )
     first, end = int(present[0]), int(present[-1]) + 1
     if rows.future:
-        known = np.flatnonzero(~np.isnan(rows.covariates[rows.row[chosen], len(rows.past) :]).all(axis=1))
+        known = np.flatnonzero(~np.isnan(rows.covariates[rows.row(chosen), len(rows.past) :]).all(axis=1))
         end = max(end, int(known[-1]) + 1 if len(known) else 0)
     counts.early += first > 0
     counts.late += end < len(chosen)
@@ -161,27 +218,34 @@ def _trimmed(rows: Rows, chosen: NDArray[np.int64], name: str, fewest: int, coun
 
 
 def _one(
-    rows: Rows, chosen: NDArray[np.int64], code: int, frequency: Frequency, policy: Policy, counts: _Counts, source: Path
+    rows: Rows,
+    cells: NDArray[np.float64],
+    chosen: NDArray[np.int64],
+    code: int,
+    frequency: Frequency,
+    policy: Policy,
+    counts: _Counts,
+    source: Path,
 ) -> Series:
     """One series on its grid."""
     name = rows.ids[code]
     times = rows.times[chosen]
     steps = _steps(times, name, frequency, len(rows.ids), source)
     total = int(steps[-1]) + 1
-    n = int(steps[np.flatnonzero(~np.isnan(rows.values[chosen]))[-1]]) + 1  # the steps up to the last value
+    n = int(steps[np.flatnonzero(~np.isnan(cells[chosen]))[-1]]) + 1  # the steps up to the last value
     if total > len(steps):
         _gaps(rows, times, steps, name, frequency, policy, counts, source)
     inside = steps < n
     values = np.full(n, np.nan)
-    values[steps[inside]] = rows.values[chosen[inside]]
+    values[steps[inside]] = cells[chosen[inside]]
     missing = ~np.isfinite(values[steps[inside]])
     if missing.any():
         if policy == "error":
-            _refuse_missing(rows, chosen[inside][missing], source)
+            _refuse_missing(rows, cells, chosen[inside][missing], code, source)
         counts.blank += int(missing.sum())
         values[~np.isfinite(values)] = np.nan
     covariates = np.full((total, rows.covariates.shape[1]), np.nan)
-    covariates[steps] = rows.covariates[rows.row[chosen]]
+    covariates[steps] = rows.covariates[rows.row(chosen)]
     wanted = np.ones(covariates.shape, bool)
     wanted[n:, : len(rows.past)] = False  # the past ones are not known beyond the last value
     _refuse_covariates(rows, chosen, steps, covariates, wanted, name, policy, counts, source)
@@ -191,9 +255,8 @@ def _one(
     if rows.parts is not None:
         latest = np.zeros(n, np.int64)
         latest[steps[inside]] = np.flatnonzero(inside)
-        parts = rows.parts[
-            rows.row[chosen[np.maximum.accumulate(latest)]]
-        ].tolist()  # a step that was filled in: as the one before it
+        # A step that was filled in is of the part of the one before it.
+        parts = rows.parts[rows.row(chosen[np.maximum.accumulate(latest)])].tolist()
     grid = at(np.arange(total), times, frequency)
     return Series(name, grid, values, past, future, rows.static[code], parts)
 
@@ -249,11 +312,13 @@ def _gaps(
     counts.absent += absent
 
 
-def _refuse_missing(rows: Rows, bad: NDArray[np.int64], source: Path) -> None:
-    first = bad[np.argmin(rows.row[bad])]
-    what = "missing" if np.isnan(rows.values[first]) else "infinite"
+def _refuse_missing(rows: Rows, cells: NDArray[np.float64], bad: NDArray[np.int64], code: int, source: Path) -> None:
+    at = rows.row(bad)
+    first = int(np.argmin(at))
+    what = "missing" if np.isnan(cells[bad[first]]) else "infinite"
     more = f" (and {len(bad) - 1:,} more)" if len(bad) > 1 else ""
-    raise DataError(f"{place(source, rows.row[first], rows.cells[rows.cell[first]])}: the number is {what}{more}; {MEND}")
+    column = rows.column(code, int(bad[first]))
+    raise DataError(f"{place(source, at[first], column)}: the number is {what}{more}; {MEND}")
 
 
 def _refuse_covariates(
@@ -275,7 +340,7 @@ def _refuse_covariates(
     names = rows.past + rows.future
     if policy == "error":
         raise DataError(
-            f"{place(source, rows.row[chosen[row]], names[column])}: the number is missing, and so are "
+            f"{place(source, rows.row(chosen)[row], names[column])}: the number is missing, and so are "
             f"{int(missing.sum()) - 1:,} more; "
             "fill it in, or use --missing interpolate"
         )

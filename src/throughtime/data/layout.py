@@ -8,7 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from throughtime.data.columns import LABELS, find, guess, guess_split, is_number, listed
+from throughtime.data.columns import LABELS, find, guess, guess_split, listed
+from throughtime.data.frame import Frame
 from throughtime.data.times import MONTHS, SHORT_MONTHS, times_of
 from throughtime.errors import DataError
 from throughtime.settings import Settings
@@ -25,14 +26,14 @@ def is_called_series(columns: Sequence[str]) -> bool:
     return {"ds", "y"} <= {name.lower() for name in columns}
 
 
-def looks_like_series(frame: pl.DataFrame) -> bool:
+def looks_like_series(table: pl.DataFrame) -> bool:
     """Whether a table holds time series to forecast, rather than sequences with a label.
 
     So it is with the columns ``ds`` and ``y``, or with a column of dates (or of steps none of which comes twice) beside
     numbers, unless a column that is called like a label holds text, or one value per series.
 
     Args:
-        frame: the table, without its text or sound columns being of interest.
+        table: the table, without its text or sound columns being of interest.
 
     Example:
         >>> looks_like_series(pl.DataFrame({"Date": ["1949-01", "1949-02"], "Passengers": [112, 118]}))
@@ -40,6 +41,7 @@ def looks_like_series(frame: pl.DataFrame) -> bool:
         >>> looks_like_series(pl.DataFrame({"id": [1, 1, 2], "step": [0, 1, 0], "x": [1, 2, 3], "label": ["a", "a", "b"]}))
         False
     """
+    frame = Frame.of(table)
     if len(frame) == 0:
         return False
     if is_called_series(frame.columns):
@@ -48,13 +50,13 @@ def looks_like_series(frame: pl.DataFrame) -> bool:
     key = _named_id(frame, time)
     rest = [name for name in frame.columns if name not in time and name != key]
     labels = [name for name in rest if name.lower() in LABELS]
-    if not time or not any(is_number(frame[name]) for name in rest) or any(not is_number(frame[name]) for name in labels):
+    if not time or not any(map(frame.is_number, rest)) or not all(map(frame.is_number, labels)):
         return False
-    if key is not None and any((frame.group_by(key).agg(pl.col(name).n_unique() == 1))[name].all() for name in labels):
+    if key is not None and any((table.group_by(key).agg(pl.col(name).n_unique() == 1))[name].all() for name in labels):
         return False
-    if len(time) > 1 or _is_calendar(frame[time[0]]):
+    if len(time) > 1 or _is_calendar(frame, time[0]):
         return True
-    return not labels[:1] and key is None and bool(frame[time[0]].is_unique().all())
+    return not labels[:1] and key is None and not frame.repeats(time)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Layout:
     warnings: list[str] = field(default_factory=list)
 
 
-def understood(frame: pl.DataFrame, source: Path, settings: Settings) -> Layout:
+def understood(frame: Frame, source: Path, settings: Settings) -> Layout:
     """What each column is.
 
     Raises:
@@ -112,12 +114,12 @@ def understood(frame: pl.DataFrame, source: Path, settings: Settings) -> Layout:
     if key is None and not months:
         key = _guessed_id(frame, time, named)
     rest = [name for name in frame.columns if name not in named and name != key and name != data.group]
-    columns = [name for name in rest if is_number(frame[name])]
+    columns = numeric = [name for name in rest if frame.is_number(name)]
     warnings = []
-    for name in [name for name in columns if name.lower() in _ROW_NAMES and _counts(frame[name])]:
-        columns.remove(name)
+    for name in [name for name in columns if name.lower() in _ROW_NAMES and _counts(frame, name)]:
+        columns = [column for column in columns if column != name]
         warnings.append(f"column {name!r} only counts the rows and is not used")
-    text = [name for name in rest if not is_number(frame[name]) and name not in months]
+    text = [name for name in rest if name not in numeric and name not in months]
     if months:
         targets: tuple[str, ...] = ("value",)
     elif target is not None:
@@ -133,7 +135,7 @@ def understood(frame: pl.DataFrame, source: Path, settings: Settings) -> Layout:
     return Layout(time, key, targets, months, past, future, static, split, unused, warnings)
 
 
-def time_columns(frame: pl.DataFrame, source: Path, settings: Settings) -> tuple[str, ...]:
+def time_columns(frame: Frame, source: Path, settings: Settings) -> tuple[str, ...]:
     """The time column, or the year and the quarter or month beside it."""
     name = settings.data.time
     if name is None:
@@ -146,41 +148,41 @@ def time_columns(frame: pl.DataFrame, source: Path, settings: Settings) -> tuple
     return year if found in year[:1] else (found,)
 
 
-def _guessed_time(frame: pl.DataFrame) -> tuple[str, ...]:
+def _guessed_time(frame: Frame) -> tuple[str, ...]:
     """The columns that hold the time, by name or by what they hold; none if there are none."""
     if year := _year_and_part(frame):
         return year
     for name in _TIMES:
         column = guess(frame, (name,))
-        if column is not None and _is_calendar(frame[column]):
+        if column is not None and _is_calendar(frame, column):
             return (column,)
     for name in _STEPS:
         column = guess(frame, (name,))
-        if column is not None and is_number(frame[column]):
+        if column is not None and frame.is_number(column):
             return (column,)
     if "ds" in frame.columns:
         return ("ds",)
-    return next(((name,) for name in frame.columns if not frame[name].dtype.is_numeric() and _is_calendar(frame[name])), ())
+    return next(((name,) for name in frame.columns if not frame.schema[name].is_numeric() and _is_calendar(frame, name)), ())
 
 
-def _year_and_part(frame: pl.DataFrame) -> tuple[str, ...]:
+def _year_and_part(frame: Frame) -> tuple[str, ...]:
     year = guess(frame, ("year", "yr"))
     part = guess(frame, ("quarter", "qtr", "month", "mon"))
-    if year is None or part is None or not is_number(frame[part]) or not is_number(frame[year]):
+    if year is None or part is None or not frame.is_number(part) or not frame.is_number(year):
         return ()
     highest = frame[part].cast(pl.Float64, strict=False).max()
     return (year, part) if isinstance(highest, float) and highest <= 12 else ()
 
 
-def _is_calendar(column: pl.Series) -> bool:
+def _is_calendar(frame: Frame, name: str) -> bool:
     """Whether the first cells are dates."""
     try:
-        return len(column) > 0 and times_of(column.drop_nulls().head(50), Path()).dtype.kind == "M"
+        return len(frame) > 0 and times_of(frame.start(name, 50), Path()).dtype.kind == "M"
     except DataError as error:
         return "the day or the month first" in str(error)
 
 
-def _month_columns(frame: pl.DataFrame, named: Sequence[str]) -> tuple[str, ...]:
+def _month_columns(frame: Frame, named: Sequence[str]) -> tuple[str, ...]:
     """The twelve columns of months, if the table has a year per row."""
     lower = {name.strip().lower(): name for name in frame.columns if name not in named}
     for names in (SHORT_MONTHS, MONTHS):
@@ -189,27 +191,26 @@ def _month_columns(frame: pl.DataFrame, named: Sequence[str]) -> tuple[str, ...]
     return ()
 
 
-def _named_id(frame: pl.DataFrame, taken: Sequence[str]) -> str | None:
+def _named_id(frame: Frame, taken: Sequence[str]) -> str | None:
     """A column that is called like an id and groups rows."""
     names = [*IDS, *(name.lower() for name in frame.columns if name.lower().endswith("_id"))]
     column = guess(frame, names, taken)
-    return column if column is not None and (column.lower() == "unique_id" or frame[column].n_unique() < len(frame)) else None
+    return column if column is not None and (column.lower() == "unique_id" or frame.different(column) < len(frame)) else None
 
 
-def _guessed_id(frame: pl.DataFrame, time: tuple[str, ...], taken: Sequence[str]) -> str | None:
+def _guessed_id(frame: Frame, time: tuple[str, ...], taken: Sequence[str]) -> str | None:
     """The column that tells series apart: by name, or, if times come twice, the one with which they do not."""
     column = _named_id(frame, taken)
-    if column is not None or not frame.select(time).is_duplicated().any():
+    if column is not None or not frame.repeats(time):
         return column
     whole = (pl.String, pl.Categorical, pl.Enum)
-    candidates = [
-        name for name in frame.columns if name not in taken and (frame[name].dtype in whole or frame[name].dtype.is_integer())
-    ]
-    candidates.sort(key=lambda name: frame[name].dtype.is_integer())
-    few = (name for name in candidates if 2 * frame[name].n_unique() <= len(frame))
-    return next((name for name in few if not frame.select(*time, name).is_duplicated().any()), None)
+    kinds = frame.schema
+    candidates = [name for name, kind in kinds.items() if name not in taken and (kind in whole or kind.is_integer())]
+    candidates.sort(key=lambda name: kinds[name].is_integer())
+    few = (name for name in candidates if 2 * frame.different(name) <= len(frame))
+    return next((name for name in few if not frame.repeats([*time, name])), None)
 
 
-def _counts(column: pl.Series) -> bool:
+def _counts(frame: Frame, name: str) -> bool:
     """Whether a column only numbers the rows."""
-    return column.dtype.is_integer() and bool((column.diff().drop_nulls() == 1).all())
+    return frame.schema[name].is_integer() and bool((frame[name].diff().drop_nulls() == 1).all())

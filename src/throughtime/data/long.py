@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,24 @@ from numpy.typing import NDArray
 from throughtime.data.columns import (
     LABELS,
     are_classes,
-    as_it_is,
     codes_of,
     find,
     guess,
     guess_split,
-    is_number,
     listed,
     numbers,
     one_per_group,
     parts_of,
     place,
     row_number,
+    texts,
 )
 from throughtime.data.files import plural
+from throughtime.data.frame import Frame
 from throughtime.data.missing import done, settle
 from throughtime.data.records import Dataset, Role, Sequences
-from throughtime.data.times import times_of
+from throughtime.data.spool import rearranged
+from throughtime.data.times import times_in
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
@@ -42,13 +43,7 @@ _NAMES = "mend the cell, or give --task classify (or tag) if the labels are name
 
 
 def read_long(
-    frame: pl.DataFrame,
-    source: Path,
-    settings: Settings,
-    with_target: bool,
-    *,
-    role: Role = "training",
-    written: Callable[[pl.DataFrame], pl.DataFrame] = as_it_is,
+    table: pl.DataFrame | Frame, source: Path, settings: Settings, with_target: bool, *, role: Role = "training"
 ) -> Dataset:
     """The sequences of a table with a row for each step.
 
@@ -57,12 +52,11 @@ def read_long(
     values, is a tag. ``--task`` overrules.
 
     Args:
-        frame: the table, in the order of the file.
+        table: its columns, in the order of the file.
         source: the file, for messages.
         settings: which columns are what; the rest is guessed.
         with_target: whether the label must be there.
         role: what it is read for; a part of its own need not have the column of the groups.
-        written: gives columns of names as the file has them, where numbers were made of them.
 
     Returns:
         The dataset; its sequences are numeric ``[T, F]`` float64, in the order in which their ids appear.
@@ -71,7 +65,7 @@ def read_long(
         DataError: columns that are not there, cells that are no numbers, two rows of one id and time, blank labels, labels
             that do not fit the task, and, with ``--missing error``, missing numbers.
     """
-    data = settings.data
+    data, frame = settings.data, Frame.of(table)
     if len(frame) == 0:
         raise DataError(f"{source}: there is no row below the header; expected sequences")
     given = {
@@ -94,28 +88,30 @@ def read_long(
     if target is None and data.target is None:
         target = _guessed_target(frame, [key, time, *taken.values(), *data.features], with_target, source)
     named = [key, target, *(taken.get(name) for name in ("split_column", "group"))]
-    text = written(frame.select({*named} - {None}))
+    if target is not None and frame.schema[target].is_numeric() and _are_numbers(frame, target, data.task, source):
+        named.remove(target)  # quantities are no names
+    text = frame.written([name for name in named if name is not None], stripped=() if target is None else (target,))
     codes, names = codes_of(text[key], source)
     order = _ordered(frame, codes, names, time, source)
     features, warnings = _features(frame, [key, time, target, *taken.values()], data.features, source)
-    values = np.column_stack([numbers(frame[name], source) for name in features])[order]
-    row = np.arange(len(frame))[order]
-    settled, missing = settle(
-        values, codes[order], data.missing, lambda step, feature: place(source, row[step], features[feature])
+    values = rearranged(frame.numbers(features, source), order)
+    sorted_codes = codes[order]
+    values, missing = settle(
+        values, sorted_codes, data.missing, lambda step, feature: place(source, order[step], features[feature])
     )
-    cuts = np.flatnonzero(np.diff(codes[order])) + 1
+    cuts = np.flatnonzero(sorted_codes[1:] != sorted_codes[:-1]) + 1
     task: str = "classify" if data.task == "auto" else data.task
     targets = None
     if target is not None:
-        numeric = _are_numbers(frame[target], data.task, source)
-        labels = (frame if numeric else text)[target]
+        numeric = _are_numbers(frame, target, data.task, source)
+        labels = frame[target] if numeric else text[target]
         task, targets = _targets(labels, codes, names, order, cuts, data.task, numeric, with_target, source)
     elif task not in ("classify", "tag", "regress"):
         raise _not_served(task, source)
     once = {name: one_per_group(text[taken[name]], codes, names, source) for name in ("split_column", "group") if name in taken}
     content = Sequences(
         "numeric",
-        np.split(settled, cuts),
+        np.split(values, cuts),
         targets,
         [f"{source.name} {key} {name}" for name in names],
         once["group"].cast(pl.String).fill_null("").to_list() if "group" in once else None,
@@ -152,11 +148,11 @@ def describe(content: Sequences, task: str, target: str | None) -> str:
     return f"{verb} {what}{kinds}: {len(lengths):,} of {size} steps, {plural(len(content.features), 'feature')}"
 
 
-def _are_numbers(column: pl.Series, task: str, source: Path) -> bool:
+def _are_numbers(frame: Frame, name: str, task: str, source: Path) -> bool:
     """Whether labels are quantities: as ``task`` says, or else numbers that are not whole, or of more values than `CLASSES`."""
-    if task != "auto" or not is_number(column) or column.dtype == pl.Boolean:
+    if task != "auto" or not frame.is_number(name) or frame.schema[name] == pl.Boolean:
         return task == "regress"
-    values = numbers(column, source, _NAMES)
+    values = frame.numbers([name], source, _NAMES)
     return not are_classes(values[~np.isnan(values)])
 
 
@@ -165,8 +161,7 @@ def _names(column: pl.Series) -> list[str]:
     if column.dtype.is_float():
         whole = column.cast(pl.Int64, strict=False)
         column = whole.cast(pl.String).zip_with(whole == column, column.cast(pl.String))
-    names: list[str] = column.cast(pl.String).str.strip_chars().to_list()
-    return names
+    return texts(column.cast(pl.String).str.strip_chars())
 
 
 def _parts(column: pl.Series, codes: NDArray[np.int64], source: Path) -> list[str]:
@@ -180,24 +175,24 @@ def _sentence(content: Sequences, task: str, key: str, time: str | None, target:
     return f"{describe(content, task, target)}; a sequence per `{key}`{by_time}, {source.name}; overrule with {flags}"
 
 
-def _guessed_id(frame: pl.DataFrame, taken: Sequence[str], source: Path) -> str:
+def _guessed_id(frame: Frame, taken: Sequence[str], source: Path) -> str:
     """By name, or the first column whose equal values stand together."""
     named = guess(frame, [*_IDS, *(name.lower() for name in frame.columns if name.lower().endswith("_id"))], taken)
     if named is not None:
         return named
     for name in frame.columns:
-        column = frame[name]
-        if name in taken or name.lower() in (*_TIMES, *LABELS) or column.dtype.is_float() or column.dtype.is_nested():
+        kind = frame.schema[name]
+        if name in taken or name.lower() in (*_TIMES, *LABELS) or kind.is_float() or kind.is_nested():
             continue
-        many = column.n_unique()
-        if 1 < many <= len(frame) / 2 and int(column.rle_id().max() or 0) + 1 == many:  # type: ignore[arg-type]
+        many = frame.different(name)
+        if 1 < many <= len(frame) / 2 and int(frame[name].rle_id().max() or 0) + 1 == many:  # type: ignore[arg-type]
             return name
     raise DataError(
         f"{source}: no column tells the sequences apart; the columns are {listed(frame.columns)}; name one with --id"
     )
 
 
-def _guessed_target(frame: pl.DataFrame, taken: Sequence[str | None], with_target: bool, source: Path) -> str | None:
+def _guessed_target(frame: Frame, taken: Sequence[str | None], with_target: bool, source: Path) -> str | None:
     """By name, or the last column; only by name where it need not be there."""
     rest = [name for name in frame.columns if name not in taken]
     target = guess(frame, LABELS, [name for name in taken if name is not None])
@@ -208,21 +203,20 @@ def _guessed_target(frame: pl.DataFrame, taken: Sequence[str | None], with_targe
     return target
 
 
-def _ordered(
-    frame: pl.DataFrame, codes: NDArray[np.int64], names: Sequence[str], time: str | None, source: Path
-) -> NDArray[np.int64]:
+def _ordered(frame: Frame, codes: NDArray[np.int64], names: Sequence[str], time: str | None, source: Path) -> NDArray[np.int64]:
     """The rows by sequence, and within it by time or as they stand."""
     if time is None:
         return np.argsort(codes, kind="stable")
-    if is_number(frame[time]):
-        times: NDArray[Any] = numbers(frame[time], source)
+    if frame.is_number(time):
+        times: NDArray[Any] = frame.numbers([time], source)[:, 0]
         blank = np.flatnonzero(~np.isfinite(times))
         if len(blank):
             raise DataError(f"{place(source, blank[0], time)}: the step is missing; fill it in, or remove the row")
     else:
-        times = times_of(frame[time], source)
+        times = times_in(frame, time, source)
     order = np.lexsort((times, codes))
-    double = np.flatnonzero((np.diff(codes[order]) == 0) & (times[order][1:] == times[order][:-1]))
+    same, times = codes[order], times[order]
+    double = np.flatnonzero((same[1:] == same[:-1]) & (times[1:] == times[:-1]))
     if len(double):
         first, second = sorted(row_number(source, row) for row in order[double[0] : double[0] + 2])
         raise DataError(
@@ -233,9 +227,7 @@ def _ordered(
     return order
 
 
-def _features(
-    frame: pl.DataFrame, taken: Sequence[str | None], named: Sequence[str], source: Path
-) -> tuple[list[str], list[str]]:
+def _features(frame: Frame, taken: Sequence[str | None], named: Sequence[str], source: Path) -> tuple[list[str], list[str]]:
     """The columns that are input, and a line on each that is not."""
     if named:
         features = [find(frame, name, "features", source) for name in named]
@@ -246,7 +238,7 @@ def _features(
             )
         return features, []
     rest = [name for name in frame.columns if name not in taken]
-    features = [name for name in rest if is_number(frame[name])]
+    features = [name for name in rest if frame.is_number(name)]
     if not features:
         raise DataError(
             f"{source}: no column of numbers is left as input; the columns are {listed(frame.columns)}; name some with "

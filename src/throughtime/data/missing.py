@@ -15,6 +15,10 @@ Policy = Literal["error", "interpolate", "mask"]
 MEND = "--missing interpolate fills it in, --missing mask lets the model see that it is missing"
 
 
+_ROWS = 1 << 16
+"""Rows that are looked at together."""
+
+
 def settle(
     values: NDArray[Any], codes: NDArray[np.int64], policy: Policy, name: Callable[[int, int], str]
 ) -> tuple[NDArray[np.float64], int]:
@@ -25,7 +29,7 @@ def settle(
     Interpolation is linear in the steps of a sequence; before its first and after its last value that value is held.
 
     Args:
-        values: steps of all sequences, one sequence after the other; ``[N, F]``.
+        values: steps of all sequences, one sequence after the other; ``[N, F]``. Float64 is changed in place: it may be large.
         codes: which sequence each step belongs to; ``[N]``.
         policy: what to do.
         name: the place of a row and column of ``values``, for the message.
@@ -42,20 +46,26 @@ def settle(
                [2.],
                [3.]]), 1)
     """
-    settled = values.astype(np.float64)
-    missing = ~np.isfinite(settled)
-    count = int(missing.sum())
-    if count == 0:
-        return settled, 0
-    if policy == "error":
-        row, column = np.argwhere(missing)[0]
+    settled = values.astype(np.float64, copy=False)
+    count, first, columns = 0, (-1, -1), np.zeros(settled.shape[1], bool)
+    for start in range(0, len(settled), _ROWS):
+        missing = ~np.isfinite(settled[start : start + _ROWS])
+        if not missing.any():
+            continue
+        if not count:
+            row, column = np.argwhere(missing)[0]
+            first = (start + int(row), int(column))
+        count += int(missing.sum())
+        columns |= missing.any(axis=0)
+        if policy != "error":
+            settled[start : start + _ROWS][missing] = np.nan
+    if count and policy == "error":
         more = f" (and {count - 1:,} more)" if count > 1 else ""
-        what = "missing" if np.isnan(settled[row, column]) else "infinite"
-        raise DataError(f"{name(row, column)}: the number is {what}{more}; {MEND}")
-    settled[missing] = np.nan
+        what = "missing" if np.isnan(settled[first]) else "infinite"
+        raise DataError(f"{name(*first)}: the number is {what}{more}; {MEND}")
     if policy == "interpolate":
-        for column in np.flatnonzero(missing.any(axis=0)):
-            _interpolate(settled, missing[:, column], int(column), codes, name)
+        for column in np.flatnonzero(columns):
+            _interpolate(settled, np.isnan(settled[:, column]), int(column), codes, name)
     return settled, count
 
 

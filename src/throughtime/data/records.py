@@ -175,6 +175,46 @@ class Frequency:
         return f"every {words[self.unit]}" if self.count == 1 else f"every {self.count} {words[self.unit]}s"
 
 
+class WordSlices(Sequence[list[str]]):
+    """Lists of words, each different word kept once, and the lists made when asked for; equal to lists of the same words.
+
+    Args:
+        vocabulary: the different words.
+        codes: which of them, of all lists end to end; int32 ``[words]``.
+        start: per list its first word; int64 ``[n]``.
+        stop: the word after its last; int64 ``[n]``.
+
+    Example:
+        >>> words = WordSlices(["the", "cat"], np.array([0, 1, 1], np.int32), np.array([0, 2]), np.array([2, 3]))
+        >>> words[0], list(words[np.array([1])]), words == [["the", "cat"], ["cat"]]
+        (['the', 'cat'], [['cat']], True)
+    """
+
+    def __init__(
+        self, vocabulary: Sequence[str], codes: NDArray[np.int32], start: NDArray[np.int64], stop: NDArray[np.int64]
+    ) -> None:
+        self.vocabulary, self.codes, self.start, self.stop = vocabulary, codes, start, stop
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @overload
+    def __getitem__(self, row: int) -> list[str]: ...
+    @overload
+    def __getitem__(self, row: slice | NDArray[np.int64]) -> WordSlices: ...
+    def __getitem__(self, row: int | slice | NDArray[np.int64]) -> list[str] | WordSlices:
+        if isinstance(row, int | np.integer):
+            return [self.vocabulary[code] for code in self.codes[self.start[row] : self.stop[row]].tolist()]
+        return WordSlices(self.vocabulary, self.codes, self.start[row], self.stop[row])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == its for mine, its in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @dataclass(frozen=True)
 class Series:
     """One time series on a regular grid.

@@ -11,26 +11,29 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from throughtime.data.columns import as_it_is, codes_of, find, is_number, listed, numbers, one_per_group, parts_of, place
+from throughtime.data.columns import codes_of, find, is_number, listed, numbers, one_per_group, parts_of, place
+from throughtime.data.frame import Frame
 from throughtime.data.frequency import positions
 from throughtime.data.grid import Rows, lay_out
 from throughtime.data.layout import IDS, Layout, is_called_series, looks_like_series, time_columns, understood
 from throughtime.data.records import Dataset, Frequency, Panel, Role, Series
-from throughtime.data.times import calendar_times, form_of, show, times_of
+from throughtime.data.times import calendar_times, form_in, show, times_in
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
 __all__ = ["future_rows", "is_called_series", "looks_like_series", "read_series"]
 
+BLOCK = 1 << 24
+"""Bytes of columns that are read together."""
+
 
 def read_series(
-    frame: pl.DataFrame,
+    table: pl.DataFrame | Frame,
     source: Path,
     settings: Settings,
     *,
     role: Role = "training",
     frequency: Frequency | None = None,
-    written: Callable[[pl.DataFrame], pl.DataFrame] = as_it_is,
 ) -> Dataset:
     """The time series of a table.
 
@@ -39,12 +42,11 @@ def read_series(
     which is one series.
 
     Args:
-        frame: the table, in the order of the file.
+        table: its columns, in the order of the file.
         source: the file, for messages.
         settings: which columns are what; the rest is guessed.
         role: what it is read for.
         frequency: of the series that these go on with, or that the model was fitted on.
-        written: gives columns of names as the file has them, where numbers were made of them.
 
     Returns:
         The dataset, its content a panel.
@@ -53,10 +55,11 @@ def read_series(
         DataError: columns that are not there, cells that are no numbers or no times, two rows of one time, gaps and missing
             values (with ``--missing error``), series of different frequency or, to learn from, of fewer than 10 values.
     """
+    frame = Frame.of(table)
     layout = understood(frame, source, settings)
-    rows = _rows(frame, layout, source, written)
+    rows = _rows(frame, layout, source)
     panel, warnings = lay_out(rows, settings.data.missing, source, role=role, frequency=frequency)
-    panel = replace(panel, form="month" if layout.months else form_of([frame[name] for name in layout.time]))
+    panel = replace(panel, form="month" if layout.months else form_in(frame, layout.time))
     if settings.forecast.season is not None:
         panel = replace(panel, frequency=replace(panel.frequency, season=settings.forecast.season))
     resolved: dict[str, Any] = {"task": "forecast", "season": panel.frequency.season, "time": layout.time[0]}
@@ -68,24 +71,17 @@ def read_series(
     return Dataset("forecast", panel, _sentence(panel, layout, source), guessed, layout.warnings + warnings, [source])
 
 
-def future_rows(
-    frame: pl.DataFrame,
-    source: Path,
-    panel: Panel,
-    settings: Settings,
-    written: Callable[[pl.DataFrame], pl.DataFrame] = as_it_is,
-) -> Panel:
+def future_rows(table: pl.DataFrame | Frame, source: Path, panel: Panel, settings: Settings) -> Panel:
     """The panel with future covariates from a file: what is known in advance of the steps after the last values.
 
     Rows of times that the series already have are passed over.
 
     Args:
-        frame: a table with the time column, the future covariates, and the id column where there are several series. Without
+        table: one with the time column, the future covariates, and the id column where there are several series. Without
             an id column its rows hold for every series.
         source: the file, for messages.
         panel: the series.
         settings: as resolved when the panel was read.
-        written: as for `read_series`.
 
     Returns:
         The panel, ``times`` and ``future`` of every series reaching as far as the file does.
@@ -93,6 +89,7 @@ def future_rows(
     Raises:
         DataError: columns or series that are not there, and steps that are missing, doubled or not on the grid of the series.
     """
+    frame = Frame.of(table)
     if not panel.future:
         raise DataError(
             f"{source}: the model was fitted without future covariates; leave --future out, or fit again with --future C,C"
@@ -110,19 +107,19 @@ def future_rows(
             f"{kinds[panel.series[0].times.dtype.kind]}; "
             "expected times of the same kind"
         )
-    if (form_of([frame[name] for name in time])[0] in "+-") != (panel.form[0] in "+-"):
+    if (form_in(frame, time)[0] in "+-") != (panel.form[0] in "+-"):
         raise DataError(
             f"{source}: column {time[0]!r} and the times of the series differ: one has an offset from UTC, the other none; "
             "write both alike"
         )
-    values = np.column_stack([numbers(frame[column], source) for column in panel.future])
+    values = frame.numbers(panel.future, source)
     name: str | None = settings.data.id
     if name is None and len(panel.series) > 1:
         name = next((column for column in frame.columns if column.lower() in IDS), None)
     if name is None or (name not in frame.columns and len(panel.series) == 1):
         codes, names = np.zeros(len(frame), np.int64), None
     else:
-        codes, names = codes_of(written(frame.select(find(frame, name, "id", source))).to_series(), source)
+        codes, names = _ids(frame, find(frame, name, "id", source), source)
         unknown = [known for known in names if known not in {series.id for series in panel.series}]
         if unknown:
             raise DataError(
@@ -178,39 +175,33 @@ def _continued(
     )
 
 
-def _rows(frame: pl.DataFrame, layout: Layout, source: Path, written: Callable[[pl.DataFrame], pl.DataFrame]) -> Rows:
-    """The cells of all series below each other, in the order of the file."""
-    n = len(frame)
-    covariates = np.empty((n, 0))
-    if layout.past or layout.future:
-        covariates = np.column_stack([numbers(frame[name], source) for name in layout.past + layout.future])
+def _rows(frame: Frame, layout: Layout, source: Path) -> Rows:
+    """The cells of all series, in the order of the file."""
+    covariates = frame.numbers(layout.past + layout.future, source)
     parts = None if layout.split is None else _parts(frame[layout.split], source)
     times = _times(frame, layout.time, source)
+    codes: NDArray[np.int64] | None = None
+    values: Callable[[int], NDArray[np.float64]]
+    names, cells = list(layout.targets), list(layout.targets)
     if layout.months:
-        months = frame.select(layout.months)
-        values = np.column_stack([numbers(column, source) for column in months]).ravel()
-        starts = (times.astype("M8[Y]").astype("M8[M]")[:, None] + np.arange(12)).ravel().astype("M8[s]")
-        row = np.repeat(np.arange(n), 12)
-        codes, names, cells, column = np.zeros(12 * n, np.int64), ["value"], list(layout.months), np.tile(np.arange(12), n)
+        names, cells = ["value"], list(layout.months)
+        in_months = frame.numbers(cells, source).ravel()
+        times = (times.astype("M8[Y]").astype("M8[M]")[:, None] + np.arange(12)).ravel().astype("M8[s]")
+        codes = np.zeros(len(times), np.int64)
+        values = lambda _: in_months  # noqa: E731
     elif layout.id is not None:
-        codes, names = codes_of(written(frame.select(layout.id)).to_series(), source)
-        values, starts, row = numbers(frame[layout.targets[0]], source), times, np.arange(n)
-        cells, column = [layout.targets[0]], np.zeros(n, np.int64)
+        codes, names = _ids(frame, layout.id, source)
+        column = frame.numbers(cells, source)[:, 0]
+        values = lambda _: column  # noqa: E731
     else:
-        many = len(layout.targets)
-        names = cells = list(layout.targets)
-        values = np.concatenate([numbers(frame[name], source) for name in names])
-        codes = column = np.repeat(np.arange(many), n)
-        starts, row = np.tile(times, many), np.tile(np.arange(n), many)
+        values = _Wide(frame, cells, source)
     static, static_names = _static(frame, layout, codes, names, source)
     return Rows(
-        times=starts,
+        times=times,
         codes=codes,
         ids=names,
         values=values,
-        row=row,
         cells=cells,
-        cell=column,
         past=layout.past,
         future=layout.future,
         covariates=covariates,
@@ -221,15 +212,37 @@ def _rows(frame: pl.DataFrame, layout: Layout, source: Path, written: Callable[[
     )
 
 
-def _parts(column: pl.Series, source: Path) -> NDArray[np.str_]:
-    return np.array(parts_of(column, lambda row: place(source, row, column.name)))
+class _Wide:
+    """The values of series each of which is a column: read some columns at a time, in their order."""
+
+    def __init__(self, frame: Frame, names: Sequence[str], source: Path) -> None:
+        self._frame, self._names, self._source = frame, names, source
+        self._many = max(1, BLOCK // max(8 * len(frame), 1))
+        self._first, self._values = 0, np.empty((0, 0))
+        text = [name for name in names if not frame.schema[name].is_numeric()]
+        frame.numbers(text, source)  # what is no number is told before anything else of the series
+
+    def __call__(self, code: int) -> NDArray[np.float64]:
+        """Those of a column."""
+        if not self._first <= code < self._first + self._values.shape[1]:
+            self._first = code
+            self._values = self._frame.numbers(self._names[code : code + self._many], self._source)
+        return self._values[:, code - self._first]
+
+
+def _ids(frame: Frame, name: str, source: Path) -> tuple[NDArray[np.int64], list[str]]:
+    return codes_of(frame.written([name])[name], source)
+
+
+def _parts(column: pl.Series, source: Path) -> NDArray[np.object_]:
+    return np.array(parts_of(column, lambda row: place(source, row, column.name)), object)
 
 
 def _static(
-    frame: pl.DataFrame, layout: Layout, codes: NDArray[np.int64], names: Sequence[str], source: Path
+    frame: Frame, layout: Layout, codes: NDArray[np.int64] | None, names: Sequence[str], source: Path
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """What does not change, ``[K, S]``, and the names; categories become one column each, of zeros and ones."""
-    if layout.id is None:  # the rows of the table belong to every series
+    if codes is None or layout.id is None:  # the rows of the table belong to every series
         codes, many = np.zeros(len(frame), np.int64), len(names)
         names = ["the table"]
     else:
@@ -237,19 +250,21 @@ def _static(
     columns: list[NDArray[np.float64]] = []
     titles: list[str] = []
     for name in layout.static:
-        values = one_per_group(frame[name], codes, names, source)
+        text = frame.schema[name] == pl.String
+        values = one_per_group(frame.written([name])[name] if text else frame[name], codes, names, source)
         blank = values.is_null().arg_true()
         if len(blank):
             raise DataError(
                 f"{source}: column {name!r} is blank for {names[blank[0]]!r}; fill it in, or leave it out of --static"
             )
+        values = values.cast(pl.String) if text else values
         if is_number(values):
             columns.append(numbers(values, source))
             titles.append(name)
         else:
-            text = values.cast(pl.String)
-            for category in sorted(set(text)):
-                columns.append((text == category).to_numpy().astype(np.float64))
+            categories = values.cast(pl.String)
+            for category in sorted(set(categories)):
+                columns.append((categories == category).to_numpy().astype(np.float64))
                 titles.append(f"{name}={category}")
     stacked = np.column_stack(columns) if columns else np.empty((len(names), 0))
     return np.repeat(stacked, many, axis=0), tuple(titles)
@@ -273,7 +288,7 @@ def _sentence(panel: Panel, layout: Layout, source: Path) -> str:
     )
 
 
-def _times(frame: pl.DataFrame, time: tuple[str, ...], source: Path) -> NDArray[Any]:
+def _times(frame: Frame, time: tuple[str, ...], source: Path) -> NDArray[Any]:
     if len(time) > 1:
         return calendar_times(frame[time[0]], frame[time[1]], source)
-    return times_of(frame[time[0]], source)
+    return times_in(frame, time[0], source)

@@ -14,6 +14,7 @@ from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from glob import escape
 from itertools import chain, islice
 from pathlib import Path
@@ -22,16 +23,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from throughtime.data.columns import BLANK, row_number
+from throughtime.data.columns import row_number
+from throughtime.data.csvfile import Csv
 from throughtime.data.files import check_text, existing, nearest, plural, shown, start_of, text_blocks
+from throughtime.data.frame import Frame, typed
 from throughtime.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".parquet", ".pq", ".jsonl", ".ndjson")
 SAMPLE = 10_000
 COLUMNS = 20_000
 """The most that a table may have: every one is looked at, which would take minutes."""
-_PIECE, _CELL = 1 << 24, 64
-"""Bytes that are read at a time by the standard library, and what a cell takes beside its text."""
+_PIECE, _CELL = 1 << 21, 64
+"""Bytes that are read at a time, and what a cell takes beside its text."""
 ROW = "\0row"
 """The column of row numbers; no text file can have a column of that name."""
 
@@ -78,7 +81,7 @@ class Table:
 
     def sample(self) -> pl.DataFrame:
         """The first rows, with numbers where a column holds nothing else; enough to guess from."""
-        return typed(self._read(None, SAMPLE).drop(ROW))
+        return typed(pl.concat(self._read(None, SAMPLE)).drop(ROW))
 
     def cells(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """These columns as they are written (``String``, null where blank), and `ROW`: the number of each row, from 0.
@@ -89,7 +92,7 @@ class Table:
         Raises:
             DataError: a row with another number of cells than the header, a quote that does not end, a cell that is a list.
         """
-        for frame in self._pieces(columns, None):
+        for frame in self._read(columns, None):
             for name in columns:
                 dtype = frame.schema[name]
                 if dtype.is_nested() or dtype == pl.Binary:
@@ -100,41 +103,20 @@ class Table:
                     frame = frame.with_columns(pl.col(name).fill_nan(None))
             yield frame.with_columns(pl.col(name).cast(pl.String) for name in columns)
 
-    def frame(self) -> pl.DataFrame:
+    def frame(self) -> Frame:
         """All of it, with numbers where a column holds nothing but numbers and blanks, and strings elsewhere.
 
         Raises:
-            DataError: as `cells`.
+            DataError: as `cells`; the disk is full.
         """
-        return typed(self._read(None, None).drop(ROW))
+        return Frame.laid_down((rows.drop(ROW) for rows in self._read(None, None)), lambda names: self._read(names, None))
 
-    def as_written(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Columns of `frame` with the text that the file has: as names, 7 and 007 differ, and so do 1000 and 1e3.
-
-        A cell that is blank in a column of numbers stays null.
-        """
-        numbers = [column for column in frame if column.dtype != pl.String]
-        if not numbers:
-            return frame
-        text = self._read([column.name for column in numbers], None)
-        return frame.with_columns(
-            text[column.name].str.strip_chars().set(column.is_null(), None)
-            for column in numbers
-            if text.schema[column.name] == pl.String  # Parquet and JSON know numbers as such
-        )
-
-    def _read(self, columns: Sequence[str] | None, rows: int | None) -> pl.DataFrame:
-        """Columns (all if not given) of the first rows (all if not given), blank lines left out, and `ROW`."""
-        return pl.concat(self._pieces(columns, rows))
-
-    def _pieces(self, columns: Sequence[str] | None, rows: int | None) -> Iterator[pl.DataFrame]:
-        """As `_read`, some rows at a time."""
+    def _read(self, columns: Sequence[str] | None, rows: int | None) -> Iterator[pl.DataFrame]:
+        """Columns (all, if not given) of the first rows (all, if not given), blank lines left out, and `ROW`; in pieces."""
         wanted = self.columns if columns is None else list(dict.fromkeys(columns))
-        scan, count = self._scanned(wanted, columns is None, rows), 0
+        count = 0
         try:
-            for frame in scan.collect_batches() if scan is not None else ():
-                if self.kind == "csv":
-                    frame = frame.with_columns(pl.col(pl.String).replace("", None))  # a cell of two quotes is blank too
+            for frame in self._csv(wanted, columns is None, rows) if self.kind == "csv" else self._scanned(wanted, rows):
                 yield frame.select(wanted).with_row_index(ROW, count)
                 count += len(frame)
         except (pl.exceptions.PolarsError, OSError) as error:
@@ -142,40 +124,40 @@ class Table:
         if not count:
             yield from self._plainly(wanted, rows)
 
-    def _scanned(self, wanted: list[str], infer: bool, rows: int | None) -> pl.LazyFrame | None:
+    def _csv(self, wanted: list[str], infer: bool, rows: int | None) -> Iterator[pl.DataFrame]:
         """These columns as polars reads them; nothing where it cannot, which is found out before the first row is handed on."""
-        if self.irregular:
-            return None
-        if self.kind == "parquet":
-            return self._scan(infer, rows).select(wanted)
-        # A line of a CSV file that is too short shows as a null in the last column, so that one is always read.
-        read = list(dict.fromkeys([*wanted, self.columns[-1]])) if self.kind == "csv" else wanted
-        try:
-            scan = self._scan(infer, rows).select(read)
-            blanks = scan.null_count().collect(engine="streaming")
-        except (pl.exceptions.PolarsError, OSError):
-            return None
-        return None if self.kind == "csv" and blanks[self.columns[-1]].item() else scan
+        known = None if self.irregular else self._survey
+        if known is None or (known[1] is not None and (rows is None or known[1] < rows)):
+            return
+        left = sys.maxsize if rows is None else rows
+        for frame in self._polars().frames(wanted, known[0] if infer else dict.fromkeys(self.columns, pl.String())):
+            yield frame.head(left).with_columns(pl.col(pl.String).replace("", None))  # a cell of two quotes is blank too
+            left -= len(frame)
+            if left <= 0:
+                return
 
-    def _scan(self, infer: bool, rows: int | None) -> pl.LazyFrame:
+    @cached_property
+    def _survey(self) -> tuple[dict[str, pl.DataType], int | None] | None:
+        return self._polars().survey()
+
+    def _polars(self) -> Csv:
+        return Csv(self.path, self.columns, self.separator, self.quote, _PIECE)
+
+    def _scanned(self, wanted: list[str], rows: int | None) -> Iterator[pl.DataFrame]:
+        """As `_csv`, of Parquet and JSONL."""
         if self.kind == "parquet":
-            frame = pl.scan_parquet(self.path, glob=False)
-            return frame if rows is None else frame.head(rows)
-        if self.kind == "jsonl":
-            return pl.scan_ndjson(escape(str(self.path)), infer_schema_length=None, n_rows=rows)
-        return pl.scan_csv(
-            self.path,
-            separator=self.separator,
-            quote_char=self.quote,
-            infer_schema=infer,
-            infer_schema_length=None,
-            n_rows=rows,
-            glob=False,
-            with_column_names=lambda _: self.columns,
-        )
+            scan = pl.scan_parquet(self.path, glob=False).select(wanted)
+            yield from (scan if rows is None else scan.head(rows)).collect_batches()
+            return
+        try:
+            scan = pl.scan_ndjson(escape(str(self.path)), infer_schema_length=None, n_rows=rows).select(wanted)
+            scan.null_count().collect(engine="streaming")
+        except (pl.exceptions.PolarsError, OSError):
+            return
+        yield from scan.collect_batches()
 
     def _plainly(self, columns: Sequence[str], rows: int | None) -> Iterator[pl.DataFrame]:
-        """As `_pieces`, by the standard library: slower, but it knows blank lines, and the line of what is wrong.
+        """As `_read`, by the standard library: slower, but it knows blank lines, and the line of what is wrong.
 
         Raises:
             DataError: with the line that is at fault.
@@ -274,27 +256,6 @@ def sniff(start: str, usual: str) -> tuple[str, str | None]:
                 if score > best:
                     best, found = score, (separator, quote)
     return found
-
-
-def typed(frame: pl.DataFrame) -> pl.DataFrame:
-    """String columns that hold nothing but numbers and blanks, made numeric; the others as they were.
-
-    Example:
-        >>> typed(pl.DataFrame({"a": ["1", "NA"], "b": ["x", "2"]})).dtypes
-        [Int64, String]
-    """
-    changed = []
-    for name, dtype in frame.schema.items():
-        if dtype != pl.String:
-            continue
-        cells = frame[name].str.strip_chars()
-        cells = cells.set(cells.str.to_lowercase().is_in(BLANK), None)
-        for number in (pl.Int64, pl.Float64):
-            numbers = cells.cast(number, strict=False)
-            if numbers.null_count() == cells.null_count() < len(cells):
-                changed.append(numbers.alias(name))
-                break
-    return frame.with_columns(changed)
 
 
 def _check_header(table: Table, start: str) -> None:

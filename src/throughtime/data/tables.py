@@ -49,11 +49,11 @@ def read_table(
     if roles.kind == "series":
         from throughtime.data.series import read_series
 
-        return read_series(table.frame(), path, settings, role=role, frequency=frequency, written=table.as_written)
+        return read_series(table.frame(), path, settings, role=role, frequency=frequency)
     if roles.kind == "long":
         from throughtime.data.long import read_long
 
-        return read_long(table.frame(), path, settings, with_target, role=role, written=table.as_written)
+        return read_long(table.frame(), path, settings, with_target, role=role)
     return _Reader(table, roles, settings, with_target, role).read()
 
 

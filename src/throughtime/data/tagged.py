@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-import sys
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from throughtime.data.columns import LABELS
 from throughtime.data.files import Origins, check_text, is_divided, nearest, plural, repeated, shown
 from throughtime.data.records import Dataset, Role, Sequences
+from throughtime.data.spool import WordSpool
 from throughtime.errors import DataError
 from throughtime.settings import Settings
 
@@ -76,36 +78,28 @@ def read_tagged(path: Path, settings: Settings, *, with_target: bool = True, rol
     """
     check_text(path)
     layout = _layout(path, settings.data.target, with_target)
-    words: list[list[str]] = []
-    tags: list[list[str]] = []
-    numbers: list[int] = []
-    new = True
-    for number, cells in _rows(path, layout):
-        if cells is None:
-            new = True
-            continue
-        if new:
-            words.append([])
-            tags.append([])
-            numbers.append(number)
-            new = False
-        words[-1].append(_filled(cells, layout.word, "word", path, number))
-        if layout.tag is not None:
-            tags[-1].append(_filled(cells, layout.tag, f"tag ({layout.name})", path, number))
-    if not words:
+    words, tags, digests, numbers = WordSpool(), WordSpool(), array("Q"), array("q")
+    for number, sentence in _sentences(path, layout):
+        codes = (
+            words.add([word for word, _ in sentence]),
+            tags.add([tag for _, tag in sentence] if layout.tag is not None else []),
+        )
+        digests.frombytes(hashlib.blake2b(b"".join(map(bytes, codes)), digest_size=8).digest())
+        numbers.append(number)
+    if not numbers:
         raise DataError(
             f"{path} holds no sentence; expected a word and its tag in each line, and a blank line after each sentence"
         )
-    known = {tag for sentence in tags for tag in sentence}
-    tagged = layout.tag is not None and known != {"_"}
-    if known == {"_"} and with_target:
+    inputs, known = words.slices(), tags.vocabulary
+    tagged = layout.tag is not None and known != ["_"]
+    if known == ["_"] and with_target:
         raise DataError(f"{path}: column {layout.name} holds nothing but _; choose another with --target, such as UPOS or XPOS")
-    again = len(words) - len({(tuple(word), tuple(tag)) for word, tag in zip(words, tags, strict=True)})
-    warnings = repeated("sentences", again, len(words), path, role, divided=is_divided(role, settings))
-    origins = Origins([path.name], "line", np.array(numbers, dtype=np.int64))
-    many = f"{plural(len(words), 'sentence')}, {plural(sum(map(len, words)), 'word')} of {path.name}"
+    again = len(inputs) - len(np.unique(digests))
+    warnings = repeated("sentences", again, len(inputs), path, role, divided=is_divided(role, settings))
+    origins = Origins([path.name], "line", np.frombuffer(numbers, dtype=np.int64))
+    many = f"{plural(len(inputs), 'sentence')}, {plural(len(inputs.codes), 'word')} of {path.name}"
     said = f"tag words with {layout.name} ({plural(len(known), 'tag')}): {many}" if tagged else f"read {many}, without tags"
-    content = Sequences("words", words, tags if tagged else None, origins, target_name=layout.name)
+    content = Sequences("words", inputs, tags.slices() if tagged else None, origins, target_name=layout.name)
     resolved = {"task": "tag", "target": layout.target}
     given = vars(settings.data)
     guessed = {name: value for name, value in resolved.items() if value is not None and given[name] in (None, "auto")}
@@ -157,6 +151,26 @@ def _layout(path: Path, target: str | None, with_target: bool) -> _Layout:
     return _Layout(width, separator, 0, tag if 0 < tag < width else None, f"column {tag + 1}", False)
 
 
+def _sentences(path: Path, layout: _Layout) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+    """The number of the first line of each sentence, and its words with their tags (nothing, where the file has none).
+
+    Raises:
+        DataError: a line of another number of columns, a blank word or tag.
+    """
+    first, sentence = 0, list[tuple[str, str]]()
+    for number, cells in _rows(path, layout):
+        if cells is not None:
+            first = first if sentence else number
+            word = _filled(cells, layout.word, "word", path, number)
+            tag = "" if layout.tag is None else _filled(cells, layout.tag, f"tag ({layout.name})", path, number)
+            sentence.append((word, tag))
+        elif sentence:
+            yield first, sentence
+            sentence = []
+    if sentence:
+        yield first, sentence
+
+
 def _rows(path: Path, layout: _Layout) -> Iterator[tuple[int, list[str] | None]]:
     """The number and the columns of each line with a word; ``None`` where a sentence ends.
 
@@ -199,4 +213,4 @@ def _filled(cells: list[str], column: int, what: str, path: Path, number: int) -
     cell = cells[column].strip() or cells[column] if what == "word" else cells[column].strip()
     if not cell.strip(" "):
         raise DataError(f"{path} line {number:,}: the {what} is blank; fill it in, or remove the line")
-    return sys.intern(cell)
+    return cell

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from throughtime.data.columns import numbers, place
+from throughtime.data.frame import Frame
 from throughtime.data.records import Form
 from throughtime.errors import DataError
 
@@ -34,6 +35,11 @@ _WORDED = (
 _NUMBER = {name: f"{number:02}" for number, name in enumerate(SHORT_MONTHS, 1)}
 _QUARTER = r"^(\d{4})[- ]?[Qq]([1-4])$"
 _KNOWN = "expected 2024-01-31, 2024-01-31 17:00, 2024-01, 2024Q1, 20240131, Jan 31 2024, a year, or a whole number of steps"
+_WHOLE = r"^[+-]?\d+(?:\.0*)?$"
+_DIGITS = r"^\s*[+-]?\d+(?:\.0*)?\s*$"
+"""How often such a cell comes decides what it is."""
+_SLICE = 1 << 17
+"""Cells that are taken apart together."""
 _STEPS = ("t", "step", "steps", "time_step", "timestep", "time_idx", "index", "tick")
 """Names of columns whose numbers are never years."""
 
@@ -86,13 +92,28 @@ def times_of(column: pl.Series, source: Path) -> Times:
         raise DataError(
             f"{source}: column {column.name!r} holds {str(column.dtype).lower()} values, which are no times; {_KNOWN}"
         )
-    if column.str.contains(r"^[+-]?\d+(?:\.0*)?$").all():
+    if column.str.contains(_WHOLE).all():
         return _of_numbers(column, source)
-    quarters = column.str.extract_groups(_QUARTER).struct.unnest()
-    if quarters.to_series(0).is_not_null().all():
+    if column.str.contains(_QUARTER).all():
+        quarters = column.str.extract_groups(_QUARTER).struct.unnest()
         year, quarter = (part.cast(pl.Int64).to_numpy() for part in quarters)
         return _date(year, 3 * quarter - 2, np.ones_like(year))[0]
-    return _of_text(_numbered(column), source)
+    return _of_text(column, source)
+
+
+def times_in(frame: Frame, name: str, source: Path) -> Times:
+    """As `times_of`, of a column of a table; text that comes again, as in most series of a panel, is looked at once.
+
+    Raises:
+        DataError: as `times_of`.
+    """
+    found = frame.coded(name) if frame.schema[name] == pl.String else None
+    if found is not None and (found[0] >= 0).all() and not found[1].str.contains(_DIGITS).any():
+        try:
+            return times_of(found[1].alias(name), source)[found[0]]
+        except DataError:
+            pass  # all cells tell the row
+    return times_of(frame[name], source)
 
 
 def calendar_times(year: pl.Series, part: pl.Series | None, source: Path) -> Times:
@@ -143,7 +164,7 @@ def form_of(columns: Sequence[pl.Series]) -> Form:
     if column.dtype == pl.Date:
         return "day"
     text = _numbered(column.cast(pl.String).str.strip_chars())
-    if text.str.contains(r"^[+-]?\d+(?:\.0*)?$").all():
+    if text.str.contains(_WHOLE).all():
         if times_of(column, Path()).dtype.kind == "i":
             return "step"
         digits = text.str.extract(r"^[+-]?(\d+)").str.len_chars().max()
@@ -189,15 +210,24 @@ def written(times: Times, form: Form) -> list[Any]:
     return list(times.astype("M8[D]" if form == "day" else "M8[us]").tolist())
 
 
+def form_in(frame: Frame, names: Sequence[str]) -> Form:
+    """As `form_of`, of columns of a table that have been read as times."""
+    found = frame.coded(names[0]) if len(names) == 1 and frame.schema[names[0]] == pl.String else None
+    if found is not None and not found[1].str.contains(_DIGITS).any():
+        return form_of([found[1].alias(names[0])])
+    return form_of([frame[name] for name in names])
+
+
 def _of_numbers(column: pl.Series, source: Path) -> Times:
     """Dates written as 20240131 or 202401, years, or plain steps."""
     values = _whole(column, source)
-    for year, month, day in (
-        (values // 10_000, values // 100 % 100, values % 100),
-        (values // 100, values % 100, np.ones_like(values)),
-    ):
-        dates, valid = _date(year, month, day)
-        valid &= (year >= 1600) & (year <= 2200)
+    for days in (True, False):
+        dates, valid = np.empty(len(values), "M8[s]"), np.empty(len(values), bool)
+        for piece in _slices(len(values)):
+            months, day = np.divmod(values[piece], 100) if days else (values[piece], np.int64(1))
+            year, month = np.divmod(months, 100)
+            dates[piece], valid[piece] = _date(year, month, np.broadcast_to(day, year.shape))
+            valid[piece] &= (year >= 1600) & (year <= 2200)
         if 10 * valid.sum() >= 9 * len(values) and len(values):
             _refuse(~valid, column, source, f"is no date; {_KNOWN}")
             return dates
@@ -208,58 +238,75 @@ def _of_numbers(column: pl.Series, source: Path) -> Times:
 
 def _whole(column: pl.Series, source: Path) -> NDArray[np.int64]:
     values = numbers(column, source)
-    _refuse(~(np.abs(values) < 2**53) | (values != np.round(values)), column, source, f"is no whole number; {_KNOWN}")
+    bad = [~(np.abs(some) < 2**53) | (some != np.round(some)) for some in (values[piece] for piece in _slices(len(values)))]
+    _refuse(np.concatenate(bad), column, source, f"is no whole number; {_KNOWN}")
     return values.astype(np.int64)
 
 
 def _of_text(column: pl.Series, source: Path) -> Times:
     """Dates with separators, with or without a time of day."""
-    groups = column.str.extract_groups(_DATE).struct.unnest()
-    groups.columns = ["first", "separator", "second", "third", "hour", "minute", "sec", "fraction", "zone"]
-    year_first = (groups["first"].str.len_bytes() == 4).fill_null(False)
-    year_last = ((groups["first"].str.len_bytes() <= 2) & (groups["third"].str.len_bytes() == 4)).fill_null(False)
-    year_first &= (groups["third"].is_null() & groups["hour"].is_null()) | (groups["third"].str.len_bytes() <= 2).fill_null(
-        False
-    )
-    of_one_kind = year_first if 2 * int(year_first.sum()) >= int(year_last.sum()) else year_last
-    _refuse((~of_one_kind).to_numpy(), column, source, f"is no time that is understood here; {_KNOWN}")
-    _refuse(
-        groups["fraction"].str.contains("[1-9]").fill_null(False).to_numpy(),
-        column,
-        source,
-        "is finer than a second; use a column that counts the steps instead",
-    )
-    numeric = {
-        name: groups[name].cast(pl.Int64).fill_null(0).to_numpy() for name in ("first", "second", "hour", "minute", "sec")
-    }
-    third = groups["third"].cast(pl.Int64).fill_null(1).to_numpy()
-    if of_one_kind is year_first:
-        year, month, day = numeric["first"], numeric["second"], third
-    elif _day_first(column, groups["separator"], numeric["first"], numeric["second"], source):
-        year, month, day = third, numeric["second"], numeric["first"]
-    else:
-        year, month, day = third, numeric["first"], numeric["second"]
-    dates, valid = _date(year, month, day)
-    _refuse(~valid, column, source, "is no day of the calendar; mend the cell")
-    _refuse(
-        (numeric["hour"] > 23) | (numeric["minute"] > 59) | (numeric["sec"] > 59),
-        column,
-        source,
-        "is no time of day; mend the cell",
-    )
-    clock = numeric["hour"] * 3600 + numeric["minute"] * 60 + numeric["sec"]
-    zones = groups["zone"]
-    _refuse(
-        (zones.is_null() & zones.is_not_null().any()).to_numpy(),
-        column,
-        source,
+    worded = column.str.contains(MONTH).any()
+    pieces = [column.slice(piece.start, piece.stop - piece.start) for piece in _slices(len(column))]
+    parts = [_taken_apart(_numbered(piece) if worded else piece) for piece in pieces]
+    cells = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    del parts, pieces
+
+    def refuse(bad: NDArray[np.bool_], why: str) -> None:
+        if bad.any():
+            _refuse(bad, _numbered(column), source, why)
+
+    year_first, year_last = cells["year_first"], cells["year_last"]
+    first = 2 * int(year_first.sum()) >= int(year_last.sum())
+    refuse(~(year_first if first else year_last), f"is no time that is understood here; {_KNOWN}")
+    refuse(cells["fine"], "is finer than a second; use a column that counts the steps instead")
+    order = ["first", "second", "third"]
+    if not first:
+        day_first = _day_first(_numbered(column), bool(cells["dot"].all()), cells["first"], cells["second"], source)
+        order = ["third", "second", "first"] if day_first else ["third", "first", "second"]
+    dates, valid = np.empty(len(column), "M8[s]"), np.empty(len(column), bool)
+    for piece in _slices(len(column)):
+        dates[piece], valid[piece] = _date(*(cells[name][piece].astype(np.int64) for name in order))
+        dates[piece] += cells["clock"][piece].astype("m8[s]")
+    refuse(~valid, "is no day of the calendar; mend the cell")
+    refuse(cells["no_clock"], "is no time of day; mend the cell")
+    refuse(
+        ~cells["zoned"] & cells["zoned"].any(),
         "has no offset from UTC, where other rows have one; write all of them alike",
     )
+    return dates
+
+
+def _taken_apart(column: pl.Series) -> dict[str, NDArray[Any]]:
+    """The numbers of dates, the seconds of a day that go with each, and which cells are of what kind."""
+    groups = column.str.extract_groups(_DATE).struct.unnest()
+    groups.columns = ["first", "separator", "second", "third", "hour", "minute", "sec", "fraction", "zone"]
+    long, short = (groups["first"].str.len_bytes() == 4).fill_null(False), groups["third"].str.len_bytes()
+    alone = groups["third"].is_null() & groups["hour"].is_null()
+    hour, minute, sec = (groups[name].cast(pl.Int32).fill_null(0).to_numpy() for name in ("hour", "minute", "sec"))
+    zones = groups["zone"]
     offsets = {zone: _offset(zone) for zone in zones.unique().drop_nulls()}
-    if offsets:
-        clock = clock - zones.replace_strict(offsets, return_dtype=pl.Int64).to_numpy()
-    moments: Times = dates + clock.astype("m8[s]")
-    return moments
+    ahead = zones.replace_strict(offsets, default=0, return_dtype=pl.Int32).fill_null(0).to_numpy() if offsets else 0
+    kinds = {
+        "year_first": long & (alone | (short <= 2).fill_null(False)),
+        "year_last": ((groups["first"].str.len_bytes() <= 2) & (short == 4)).fill_null(False),
+        "fine": groups["fraction"].str.contains("[1-9]").fill_null(False),
+        "dot": (groups["separator"] == ".").fill_null(True),
+        "zoned": zones.is_not_null(),
+    }
+    return {
+        **{name: kind.to_numpy() for name, kind in kinds.items()},
+        **{
+            name: groups[name].cast(pl.Int16).fill_null(int(name == "third")).to_numpy()
+            for name in ("first", "second", "third")
+        },
+        "clock": hour * 3600 + minute * 60 + sec - ahead,
+        "no_clock": (hour > 23) | (minute > 59) | (sec > 59),
+    }
+
+
+def _slices(count: int) -> list[slice]:
+    """So many cells, some at a time."""
+    return [slice(start, min(start + _SLICE, count)) for start in range(0, max(count, 1), _SLICE)]
 
 
 def _numbered(column: pl.Series) -> pl.Series:
@@ -291,9 +338,7 @@ def _shown_offset(seconds: int) -> Form:
     return f"{'-' if seconds < 0 else '+'}{hours:02}:{minutes:02}"
 
 
-def _day_first(
-    column: pl.Series, separator: pl.Series, first: NDArray[np.int64], second: NDArray[np.int64], source: Path
-) -> bool:
+def _day_first(column: pl.Series, dotted: bool, first: NDArray[np.int16], second: NDArray[np.int16], source: Path) -> bool:
     """Whether the day stands before the month: proved by a number above 12; with dots it always does."""
     days, months = np.flatnonzero(first > 12), np.flatnonzero(second > 12)
     if len(days) and len(months):
@@ -302,7 +347,7 @@ def _day_first(
             f"{place(source, months[0]).rpartition(' ')[2]} "
             f"({column[int(months[0])]!r}) the month; write dates as 2024-01-31"
         )
-    if not len(days) and not len(months) and not (separator == ".").all():
+    if not len(days) and not len(months) and not dotted:
         raise DataError(
             f"{place(source, 0, column.name)}: {column[0]!r} may have the day or the month first, and no row tells; write "
             "dates as 2024-01-31"
