@@ -33,10 +33,10 @@ template <class T> double run(CellKind cell, Index steps, Index B, Index I, Inde
              grad_output = draw<T>(steps * B * H, 1);
   std::vector<Index> lengths(B);
   for (Index b = 0; b < B; ++b) lengths[b] = (b * 7 + 3) % (steps + 1);
-  std::vector<T> output(steps * B * H), h_n(B * H), c_n(B * H), saved(steps * B * saved_width<T>(cell, H) + 1),
+  std::vector<T> output(steps * B * H), h_n(B * H), c_n(B * H), saved(steps * B * saved_width<T>(cell, H, false) + 1),
       grad_x(steps * B * I), grad_h0(B * H), grad_c0(B * H), grad_w_ih(G * H * I), grad_w_hh(G * H * H), grad_b_ih(G * H),
       grad_b_hh(G * H);
-  const Problem p{cell, steps, B, I, H, H, lengths.data(), false, reverse, false, 2};
+  const Problem p{cell, steps, B, I, H, H, lengths.data(), false, reverse, false, 2, false, nullptr};
   const Weights<T> w{w_ih.data(), w_hh.data(), b_ih.data(), b_hh.data(), nullptr};
   const T* start = shape.has_cell ? c0.data() : nullptr;
   forward<T>({p, w, {x.data(), B * I, I}, h0.data(), start, {output.data(), B * H, H}, h_n.data(),

@@ -52,6 +52,7 @@ void shrink(Waiting& all, std::size_t limit) {
 }  // namespace
 
 void* take_block(std::size_t bytes) {
+  bytes = (bytes + 63) / 64 * 64;  // aligned_alloc asks for multiples
   Waiting& all = waiting();
   // Whoever would have to wait does without: a child made by fork() may find the lock held by nobody that still exists.
   std::unique_lock<std::mutex> lock(all.mutex, std::try_to_lock);
