@@ -23,6 +23,7 @@ from throughtime.bench.cases import (
     FORWARD,
     INFERENCE,
     KERNEL_BOTH,
+    KERNEL_FORWARD,
     PROBED,
     SIZES,
     TAPPED,
@@ -66,6 +67,10 @@ class Pretended:
     def sample(self, work: str) -> float:
         self.asked.append((work, self.peer.name))
         return self._seconds
+
+    def cost(self, work: str, beside: str) -> float:
+        self.asked.append((f"{work} beside {beside}", self.peer.name))
+        return 1.5
 
     def ask(self, command: str, **arguments: Any) -> float:
         self.asked.append((command, self.peer.name))
@@ -169,7 +174,7 @@ def test_a_wrong_peer_is_named_and_not_timed(team: Team) -> None:
     add(team, wrong)
     add(team, Pretended(PEERS[JAX], right, 3.0))
     add(team, Pretended(PEERS[ONNX], lambda case: {"inference": right(case)["inference"]}, 0.5))
-    found = team.compare(TINY, WORKS, 3, (TAPPED,))
+    found = team.compare(TINY, WORKS, 3, (KERNEL_FORWARD,), (TAPPED,))
     assert wrong.asked == [("load", TORCH)]
     assert list(found.refused) == [TORCH]
     assert found.differences[TORCH] > found.tolerance > found.differences[OURS]
@@ -177,8 +182,9 @@ def test_a_wrong_peer_is_named_and_not_timed(team: Team) -> None:
         BOTH: [JAX, OURS],
         FORWARD: [JAX, OURS],
         INFERENCE: [JAX, ONNX, OURS],
-        TAPPED: [OURS],
+        KERNEL_FORWARD: [OURS],
     }
+    assert {work: cost.median for work, cost in found.costs.items()} == {TAPPED: 1.5}
     assert (found.best(BOTH), found.ratio(BOTH)) == (JAX, 3.0)
     assert (found.best(INFERENCE), found.ratio(INFERENCE)) == (ONNX, 0.5)
     assert found.share(BOTH) == TINY.flops(BOTH) / 1.0 / 1e6
@@ -303,6 +309,9 @@ def test_processes_give_what_is_right_and_their_times(name: str, tmp_path: Path)
             check(found, peer, worker.load(case, saved(case, tmp_path)), right(replace(case, dtype="float64")) | right(case))
             works = (BOTH, INFERENCE, KERNEL_BOTH, PROBED) if name == OURS else (BOTH,)
             assert all(0 < worker.sample(work) < 1 for work in works)
+            if name == OURS:
+                assert 0.5 < worker.cost(TAPPED, BOTH) < worker.cost(PROBED, BOTH)
+                assert 0.8 < worker.cost(BOTH, BOTH) < 1.25
 
 
 @pytest.mark.parametrize(("name", "module"), [(JAX, "jax"), (ONNX, "onnxruntime")])
@@ -367,7 +376,8 @@ def record() -> Record:
         "main": [
             compared(
                 large,
-                {BOTH: {OURS: 0.01, TORCH: 0.03, JAX: 0.02}, TAPPED: {OURS: 0.0102}, KERNEL_BOTH: {OURS: 0.009}},
+                {BOTH: {OURS: 0.01, TORCH: 0.03, JAX: 0.02}, KERNEL_BOTH: {OURS: 0.009}},
+                costs={TAPPED: timed(1.02)},
                 differences={TORCH: 1e-6},
                 stages=dict(zip(STAGES, (5e-4, 1e-3, 1e-3, 1e-3, 5e-4, 1e-3, 0.0, 2e-3, 1e-3, 1e-3), strict=True)),
             ),
@@ -427,7 +437,8 @@ def test_what_is_measured_beside(record: Record) -> None:
     assert slope(record.sections["T"]) == {"gru": pytest.approx(1.0)}
     assert "a true step costs, times that of a full batch: GRU 1.10; torch's PackedSequence" in told
     assert "as ThroughTime: GRU 5.00" in told
-    assert "Recording the gradient changes the time of a step by (geometric means over the sizes): LSTM +2.0%" in told
+    assert "Recording the gradient changes the time of a step, in turns with steps that are not, by" in told
+    assert "(geometric means over the sizes): LSTM +2.0% (most +2.0%)." in told
     assert "ThroughTime 100 MiB, torch.nn 300 MiB" in told
     assert "ThroughTime with AVX2 takes, times as long as it comes (with avx512): LSTM 2.00" in told
     record.sections = {"main": []}

@@ -89,6 +89,7 @@ class Section:
         peers: names of those that take part, as far as they are not missing; ``None`` is all.
         works: what is timed of all.
         extra: what is timed of ThroughTime alone.
+        costs: what ThroughTime does in turns with a forward and backward pass.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Section:
     peers: tuple[str, ...] | None = None
     works: tuple[str, ...] = (BOTH,)
     extra: tuple[str, ...] = ()
+    costs: tuple[str, ...] = ()
 
 
 def sections(threads: int, quick: bool, sizes: Sequence[Size] | None = None) -> list[Section]:
@@ -117,7 +119,7 @@ def sections(threads: int, quick: bool, sizes: Sequence[Size] | None = None) -> 
     ragged = tuple(np.random.default_rng(0).permutation(np.linspace(10, 500, 64).round().astype(int)).tolist())
     eager = (OURS, TORCH, SHIM)
     return [
-        Section("main", main, threads, works=WORKS, extra=(KERNEL_FORWARD, KERNEL_BOTH, TAPPED, PROBED)),
+        Section("main", main, threads, works=WORKS, extra=(KERNEL_FORWARD, KERNEL_BOTH), costs=(TAPPED, PROBED)),
         Section("one thread", main, 1, (*eager, JAX)),
         Section("float64", every_cell(sizes or SIZES, dtype="float64"), threads, (*eager, JAX)),
         Section("variants", main, threads, (OURS, *(peer.name for peer in VARIANTS))),
@@ -183,7 +185,7 @@ def run(
                 for case in part.cases:
                     told(f"{part.name}: {case.cell} {case.size}", done / count)
                     times = rounds if part.name == "main" else min(rounds, _ASIDE_ROUNDS)
-                    compared = team.compare(case, part.works, times, part.extra)
+                    compared = team.compare(case, part.works, times, part.extra, part.costs)
                     record.sections.setdefault(part.name, []).append(compared)
                     done += 1
         if not quick and sys.platform == "linux":

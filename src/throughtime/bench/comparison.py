@@ -11,7 +11,7 @@ from types import TracebackType
 
 from safetensors.numpy import save_file
 
-from throughtime.bench.cases import INFERENCE, KERNEL_BOTH, Arrays, Case, difference
+from throughtime.bench.cases import BOTH, INFERENCE, KERNEL_BOTH, Arrays, Case, difference
 from throughtime.bench.peers import COMPILED, OURS, REFERENCE, Peer, is_ours
 from throughtime.bench.rounds import Sampled, run_rounds
 from throughtime.bench.workers import PeerError, Worker
@@ -31,6 +31,7 @@ class Compared:
         differences: how far they were, by peer.
         refused: why peers were not timed, or not to the end, by peer.
         seconds: of one call, by work and peer.
+        costs: how many times as long as a forward and backward pass something takes that ThroughTime alone can do, by work.
         ceiling: operations a second of multiply-adds from registers, measured in the same rounds; ``None`` without the kernels.
         stages: seconds of one forward and backward pass in ThroughTime's kernels by stage, of the thread that calls; empty
             where the kernels alone were not timed.
@@ -41,6 +42,7 @@ class Compared:
     differences: dict[str, float] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, dict[str, Sampled]] = field(default_factory=dict)
+    costs: dict[str, Sampled] = field(default_factory=dict)
     ceiling: Sampled | None = None
     stages: dict[str, float] = field(default_factory=dict)
 
@@ -91,7 +93,9 @@ class Team:
         for worker in (*self.workers.values(), self.judge):
             worker.close()
 
-    def compare(self, case: Case, works: Sequence[str], rounds: int, extra: Sequence[str] = ()) -> Compared:
+    def compare(
+        self, case: Case, works: Sequence[str], rounds: int, extra: Sequence[str] = (), costs: Sequence[str] = ()
+    ) -> Compared:
         """Judge and time everyone on a case.
 
         Args:
@@ -99,6 +103,7 @@ class Team:
             works: what is timed of all peers that can.
             rounds: how often.
             extra: what is timed of ThroughTime alone.
+            costs: what ThroughTime does in turns with a forward and backward pass.
         """
         arrays = self.folder / "arrays.safetensors"
         save_file(case.arrays(), arrays)
@@ -115,12 +120,15 @@ class Team:
                 if worker.peer.trains or work == INFERENCE:
                     samplers[work, name] = partial(worker.sample, work)
         if OURS in self.workers and OURS not in found.refused:
+            for work in costs:
+                samplers[work, OURS] = partial(self.workers[OURS].cost, work, BOTH)
             samplers[_CEILING_KEY] = partial(self.ceiling, self.threads, case.dtype == "float64")
         sampled, failed = run_rounds(samplers, rounds)
         found.refused |= {name: f"{work}: {why}" for (work, name), why in failed.items() if (work, name) != _CEILING_KEY}
         found.ceiling = sampled.pop(_CEILING_KEY, None)
         if (KERNEL_BOTH, OURS) in sampled:
             found.stages = self.workers[OURS].ask("stages") or {}
+        found.costs = {work: sampled.pop((work, OURS)) for work in costs if (work, OURS) in sampled}
         for (work, name), times in sampled.items():
             found.seconds.setdefault(work, {})[name] = times
         return found

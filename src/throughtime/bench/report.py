@@ -58,6 +58,7 @@ def _case(c: Compared) -> dict[str, Any]:
         "refused": c.refused,
         "ceiling": None if c.ceiling is None else asdict(c.ceiling),
         "stages": c.stages,
+        "costs": {work: asdict(sampled) for work, sampled in c.costs.items()},
         "works": {
             work: {
                 "seconds": {peer: asdict(sampled) for peer, sampled in times.items()},

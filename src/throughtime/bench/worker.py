@@ -11,6 +11,7 @@ import importlib
 import json
 import math
 import os
+import statistics
 import sys
 import timeit
 from pathlib import Path
@@ -24,6 +25,8 @@ from throughtime.bench.peers import HELPERS, PEERS, Loaded
 
 _WARM, _SAMPLE = 0.02, 0.03
 """Seconds of calls that do not count, since the processor has rested, and that a sample lasts at least."""
+_TURNS, _FEWEST_TURNS = 0.15, 3
+"""Seconds that two things take turns, and how often each has its turn at least."""
 
 
 class Served:
@@ -56,6 +59,22 @@ class Served:
         if work not in self._repeats:
             self._repeats[work] = max(1, math.ceil(_SAMPLE / seconds))
         return timeit.timeit(call, number=self._repeats[work]) / self._repeats[work]
+
+    def cost(self, work: str, beside: str) -> float:
+        """How many times as long one thing takes as another: the median of the ratios of neighbours.
+
+        They take turns call by call, so that both meet the same machine: others may use it, and a few per cent are to be told.
+        """
+        assert self._loaded is not None
+        calls = self._loaded.works[beside], self._loaded.works[work]
+        ratios: list[float] = []
+        spent = -_WARM
+        while spent < _TURNS or len(ratios) < _FEWEST_TURNS:
+            turn = len(ratios) % 2
+            seconds = [timeit.timeit(calls[which], number=1) for which in (turn, 1 - turn)]
+            if (spent := spent + sum(seconds)) > 0:
+                ratios.append(seconds[1 - turn] / seconds[turn])
+        return statistics.median(ratios)
 
     def stages(self) -> dict[str, float] | None:
         """Seconds of one forward and backward pass by stage, if the peer can tell."""

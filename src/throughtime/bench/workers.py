@@ -66,6 +66,11 @@ class Worker:
         self.rest()
         return float(self.ask("sample", work=work))
 
+    def cost(self, work: str, beside: str) -> float:
+        """How many times as long a work of the case in hand takes as another, in turns."""
+        self.rest()
+        return float(self.ask("cost", work=work, beside=beside))
+
     def rest(self) -> None:
         """Wait until whoever was measured before leaves the machine alone."""
         time.sleep(_REST)
