@@ -262,7 +262,7 @@ template <class T> class Backward {
       if (p_.B == 1) w_hh_.multiply_single(matrix, s, from, to, units);
       else w_hh_.multiply(matrix, count, from, to);
       watch.lap(Stage::transported);
-      // What was transported lies in delta. The loss's own gradient of the step before is added later, in enter().
+      // What was transported lies in delta. The loss's own gradient of the step before is added later, once this has been measured.
       measure(sizes_.cell.has_bypass ? int(gru_hidden) : sizes_.cell.has_cell ? int(lstm_u) : int(rnn_u), p_.P, delta);
       if (sizes_.cell.has_bypass) {
         for (Index i = 0; i < count; ++i) kernels_.add(delta(i) + units.first, rows[i].carry + units.first, width(units));

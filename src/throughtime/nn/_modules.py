@@ -130,21 +130,9 @@ class RNN(Recurrent):
         w_hh = torch.stack(recurrent) if recurrent else w_ih.new_empty(0, self.hidden_size, self.hidden_size)
         return LayerWeights(w_ih, w_hh, torch.stack(biases) if biases else None, None, None)
 
-    def _run(
-        self,
-        x: Tensor,
-        states: States,
-        weights: list[list[Tensor]],
-        lengths: Tensor | None,
-        batch_sizes: Tensor | None,
-        final_only: bool,
-    ) -> tuple[Tensor | None, States]:
-        if not self.tied:
-            self._check_untied(x, states, lengths, batch_sizes)
-            lengths = None
-        return super()._run(x, states, weights, lengths, batch_sizes, final_only)
-
-    def _check_untied(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> None:
+    def _heeded(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> Tensor | None:
+        if self.tied:
+            return lengths
         made = f"this RNN is untied, made for sequences of exactly {self.steps} steps"
         if batch_sizes is not None:
             raise NotServedError(f"{made}; a PackedSequence is refused, pass a padded batch [T, B, I]")
@@ -154,6 +142,7 @@ class RNN(Recurrent):
             raise NotServedError(f"{made}; got {x.shape[0]} steps")
         if lengths is not None and bool((lengths != self.steps).any()):
             raise NotServedError(f"{made}; got lengths {lengths.tolist()}")
+        return None
 
 
 class GRU(Recurrent):

@@ -161,6 +161,7 @@ class Recurrent(torch.nn.RNNBase):
         final_only: bool,
     ) -> tuple[Tensor | None, States]:
         """All layers, time-major [T, B, I] or packed [N, I]."""
+        lengths = self._heeded(x, states, lengths, batch_sizes)
         route = self._choose(x, states, weights).route
         if route is not Route.TORCH:
             return self._run_layers(x, states, weights, lengths, batch_sizes, final_only)
@@ -173,6 +174,10 @@ class Recurrent(torch.nn.RNNBase):
         else:
             output, final = _torch_operators.run(self, x, states, flat, batch_sizes)
         return None if final_only else output, final
+
+    def _heeded(self, x: Tensor, states: States, lengths: Tensor | None, batch_sizes: Tensor | None) -> Tensor | None:
+        """The lengths that matter; a module that serves some input only refuses the rest here."""
+        return lengths
 
     def _run_layers(
         self,

@@ -12,8 +12,9 @@ computed through ``differentiable.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -221,17 +222,18 @@ def run_backward(
     wish = listener.wants(tap) if listener else None
     served = native.serves(x)
     through_torch = torch.is_grad_enabled() or not served
+    back = partial(_back, cell, tensors, layout, keep, output, saved)
     gradients = None
     if listener and wish:
         with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
             if served:
                 wanted_here = (False,) * 8 if through_torch else wanted
-                measurement, gradients = _measure(cell, tensors, layout, keep, output, saved, grads, wanted_here, wish)
+                measurement, gradients = _measure(back, cell, tensors, layout, grads, wanted_here, wish)
             else:
                 measurement = _measure_by_reference(cell, tensors, layout, grads, wish)
         listener.receive(tap, measurement)
     elif not through_torch:
-        gradients = _back(cell, tensors, layout, keep, output, saved, grads, wanted)
+        gradients = back(grads, wanted)
     return _through_autograd(cell, tensors, layout, grads, wanted) if through_torch else gradients  # type: ignore[return-value]
 
 
@@ -260,12 +262,10 @@ def _back(
 
 
 def _measure(
+    back: Callable[..., Gradients],
     cell: Cell,
     tensors: Sequence[Tensor | None],
     layout: Layout,
-    keep: Keep,
-    output: Tensor | None,
-    saved: Tensor | None,
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
     wish: taps.Wish,
@@ -277,14 +277,14 @@ def _measure(
     P = w_hh.shape[-1] if w_hr is None else w_hr.shape[0]
     squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64, device="cpu")
     delta = x.new_empty((*x.shape[:-1], P)) if wish.delta else None
-    gradients = _back(cell, tensors, layout, keep, output, saved, grads, wanted, taps=squared_norms, delta=delta)
+    gradients = back(grads, wanted, taps=squared_norms, delta=delta)
     probe = None
     if wish.probe:
         # One more way back, from a unit gradient at each true end, without weight gradients.
         probe = torch.empty_like(squared_norms)
         seeds = probe_seed(cell, B, P, w_ih.shape[-2] // len(cell.gates))
         unit = (None, *(None if seed is None else seed.to(x.dtype) for seed in seeds))
-        _back(cell, tensors, layout, keep, output, saved, unit, (False,) * 8, taps=probe, rescale=True)
+        back(unit, (False,) * 8, taps=probe, rescale=True)
     return taps.Measurement(cell, squared_norms, probe, layout.lengths, layout.reverse, delta), gradients
 
 
