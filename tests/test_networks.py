@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 from throughtime.data.records import Sequences
 from throughtime.errors import DataError, RunError, SettingsError
 from throughtime.settings import ModelSettings, Settings
+from throughtime.tasks.dropout import Dropout
 from throughtime.tasks.inputs import (
     EncodedInputs,
     NumericInputs,
@@ -257,3 +258,33 @@ def test_word_vectors_that_do_not_fit(text: str, says: str, tmp_path: Path) -> N
     with pytest.raises(DataError, match=says) as caught:
         read_vectors(vectors_file(tmp_path, text), {"the", "dog"})
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.999])
+def test_dropout_leaves_out_the_share_it_was_told_and_keeps_the_mean(p: float) -> None:
+    x = (1 + torch.rand(401, 499, dtype=torch.float64)).requires_grad_()  # no multiple of four
+    torch.manual_seed(3)
+    y = Dropout(p)(x)
+    kept = y != 0
+    count = x.numel()
+    assert abs(int(kept.sum()) - count * (1 - p)) < 5 * (count * p * (1 - p)) ** 0.5 + count / 65536
+    torch.testing.assert_close(y[kept], x[kept] / (1 - p), rtol=0.01, atol=0)  # .999 is 65470/65536
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, (y / x).detach())
+    # No stripes: what is left out of neighbours, rows and columns has nothing in common.
+    for step in (1, 2, 3, 4, 8, 499):
+        one, other = kept.flatten()[:-step].double() - (1 - p), kept.flatten()[step:].double() - (1 - p)
+        assert abs((one * other).mean().item()) < 5 * p * (1 - p) / count**0.5
+
+
+def test_dropout_is_drawn_from_torchs_generator_and_only_in_training() -> None:
+    module, x = Dropout(0.3), torch.ones(7, 5)
+    draws = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        draws.append(module(x))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert not torch.equal(module(x), module(x))
+    assert module.eval()(x) is x
+    assert Dropout(0.0)(x) is x

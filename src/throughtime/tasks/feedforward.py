@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from throughtime.settings import ModelSettings
 from throughtime.tasks.base import State
+from throughtime.tasks.dropout import Dropout
 from throughtime.tasks.networks import Numbers, Tokens, WordIds, Words, forecast_with_ends
 
 RECENT = 8
@@ -40,7 +41,7 @@ class FeedForward(nn.Module):
         super().__init__()
         assert settings.hidden and settings.dropout is not None
         self.inputs = inputs
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.hidden = nn.Linear(fan_in, settings.hidden)
         self.head = nn.Linear(settings.hidden, outputs)
 
@@ -205,7 +206,7 @@ class WindowForecast(nn.Module):
         assert settings.hidden and settings.dropout is not None
         self.horizon, self.blind = horizon, blind
         self.hidden = nn.Linear(window, settings.hidden)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.head = nn.Linear(settings.hidden, 3 * horizon)
 
     def forward(self, features: Tensor, past: Tensor) -> Tensor:

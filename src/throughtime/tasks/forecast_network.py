@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.settings import ModelSettings
 from throughtime.tasks.base import Batch, Feed
+from throughtime.tasks.dropout import Dropout
 from throughtime.tasks.linear import Linear
 from throughtime.tasks.networks import forecast_with_ends, recurrent_part
 from throughtime.tasks.windows import Layout, PanelWindows, Windows
@@ -78,7 +79,7 @@ class ForecastNetwork(nn.Module):
         self.horizon = layout.horizon
         self.linear = nn.Linear(layout.window, layout.horizon)
         self.rnn = recurrent_part(settings, width)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.head = nn.Linear(self.rnn.hidden_size, 3)
         with torch.no_grad():
             self.linear.weight.copy_(torch.from_numpy(linear[0]))

@@ -12,6 +12,7 @@ from throughtime import nn as recurrent
 from throughtime.errors import SettingsError
 from throughtime.settings import ModelSettings
 from throughtime.tasks.base import State
+from throughtime.tasks.dropout import Dropout
 
 CELLS: dict[str, Any] = {"rnn": recurrent.RNN, "gru": recurrent.GRU, "lstm": recurrent.LSTM}
 
@@ -156,7 +157,7 @@ class Network(nn.Module):
         super().__init__()
         assert settings.dropout is not None
         self.inputs = inputs
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.rnn = recurrent_part(settings, inputs.width, steps=steps)
         width = self.rnn.hidden_size * (2 if self.rnn.bidirectional else 1)
         self.head = nn.Linear(self.summaries * width, outputs)

@@ -208,7 +208,7 @@ class Trainer:
     def _update(self) -> None:
         place = self.place
         # Dropout and whatever else is random is a function of seed and update: nothing of it need be saved.
-        torch.manual_seed(_mixed(self.settings.seed, place.update))
+        self._seed(place.update)
         batch = self.feed.batch(place.epoch, place.index).to(self.device)
         state = self.state if self.feed.carries and place.index > 0 else None
         rate = self.rate * place.rate_factor * rate_share(str(self.settings.schedule), place.update, place.total)
@@ -239,10 +239,17 @@ class Trainer:
             Update(place.update, place.total, place.epoch + place.index / len(self.feed), value, batch.sequences, batch.steps)
         )
 
+    def _seed(self, update: int) -> None:
+        seed = _mixed(self.settings.seed, update)
+        # torch.manual_seed() would write down the whole call stack for every kind of device that has not been used, for good.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)
+
     def _roll_back(self, batch: Any, state: State) -> None:
         """Back to the last good state with half the rate; the batches go on, the one that broke is not met again at once."""
         place, good = self.place, self.good
-        torch.manual_seed(_mixed(self.settings.seed, place.update - 1))  # the same dropout as when it broke
+        self._seed(place.update - 1)  # the same dropout as when it broke
         where = where_it_broke(self.task, self.network, batch, state)
         place.rollbacks.append(place.update)
         if len(place.rollbacks) > ROLLBACKS:
