@@ -192,10 +192,10 @@ void run_tasks(int tasks, int threads, void (*body)(void*, int), void* context) 
   if (job.failure) std::rethrow_exception(job.failure);
 }
 
-bool run_team(int workers, void (*body)(void*, int, Barrier&), void* context) {
+bool run_team(int workers, void (*body)(void*, const Member&), void* context) {
   if (workers <= 1 || forked.load(std::memory_order_relaxed)) return false;
   struct Team {
-    void (*body)(void*, int, Barrier&);
+    void (*body)(void*, const Member&);
     void* context;
     Barrier barrier;
     std::atomic<bool> ran{false};
@@ -204,7 +204,7 @@ bool run_team(int workers, void (*body)(void*, int, Barrier&), void* context) {
           [](void* data, int worker) {
             Team& t = *static_cast<Team*>(data);
             t.ran.store(true, std::memory_order_relaxed);
-            t.body(t.context, worker, t.barrier);
+            t.body(t.context, Member{worker, t.barrier});
           },
           &team, true};
   if (const OpenMP* shared = openmp()) run_on_openmp(*shared, job, workers);
@@ -212,22 +212,19 @@ bool run_team(int workers, void (*body)(void*, int, Barrier&), void* context) {
   return team.ran.load();
 }
 
-void Barrier::wait() {
-  const unsigned phase = phase_.load(std::memory_order_acquire);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == workers_) {
-    arrived_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
-    return;
-  }
-  for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
-    if (spins < 4000) {
+void Barrier::wait(int worker) {
+  const unsigned phase = places_[worker].phase.load(std::memory_order_relaxed) + 1;
+  places_[worker].phase.store(phase, std::memory_order_release);
+  for (const Place& other : places_)
+    for (int spins = 0; int(other.phase.load(std::memory_order_acquire) - phase) < 0; ++spins) {  // it may be one ahead
+      if (spins < 4000) {
 #if defined(__x86_64__)
-      _mm_pause();
+        _mm_pause();
 #endif
-    } else {
-      sched_yield();  // fewer processors than workers: let the late one in
+      } else {
+        sched_yield();  // fewer processors than workers: let the late one in
+      }
     }
-  }
 }
 
 const char* team_name() { return openmp() ? "openmp" : "own"; }

@@ -35,10 +35,13 @@ template <class T> class Backward {
         sizes_(p_),
         sequences_(p_),
         deal_(tasks_worth(p_, sizes_, sequences_.total(), p_.B), p_.B, sequences_.full()),
-        w_hh_(kernels_, args.weights.w_hh, sizes_.cell.h_order, sizes_.cell.gates, p_.H, p_.P, p_.untied ? p_.T - 1 : 1, p_.threads),
+        // A probe needs the norm of all units at every step, so nobody shares them.
+        team_(args.rescale ? 1 : team_size(kernels_, p_, sizes_)),
+        users_{int(std::max<Index>(team_, deal_.tasks)), p_.threads},
+        w_hh_(kernels_, args.weights.w_hh, sizes_.cell.h_order, sizes_.cell.gates, p_.H, p_.P, p_.untied ? p_.T - 1 : 1, users_),
         w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, args.grad_x.data ? sizes_.cell.gates : 0, p_.H, p_.I,
-              p_.untied ? p_.T : 1, p_.threads),
-        w_hr_(kernels_, args.weights.w_hr, identity_order, args.weights.w_hr ? 1 : 0, p_.P, p_.H, 1, p_.threads),
+              p_.untied ? p_.T : 1, users_),
+        w_hr_(kernels_, args.weights.w_hr, identity_order, args.weights.w_hr ? 1 : 0, p_.P, p_.H, 1, users_),
         again_(recomputes() ? std::make_unique<Again>(*this) : nullptr),
         delta_(p_.B * sizes_.PP, true),
         carry_(sizes_.cell.has_cell || sizes_.cell.has_bypass ? p_.B * sizes_.HP : 0, true),
@@ -54,10 +57,8 @@ template <class T> class Backward {
 
   void run() {
     start();
-    // A probe needs the norm of all units at every step, so nobody shares them.
-    const int team = args_.rescale ? 1 : team_size(kernels_, p_, sizes_);
     std::vector<Workspace> workspaces;  // before the threads are: a worker of a team must not fail
-    for (Index i = 0; i < std::max<Index>(team, deal_.tasks); ++i) workspaces.emplace_back(deal_.count(team > 1 ? 0 : i, p_.B));
+    for (Index i = 0; i < std::max<Index>(team_, deal_.tasks); ++i) workspaces.emplace_back(deal_.count(team_ > 1 ? 0 : i, p_.B));
     Index last = sequences_.steps(), rows_wanted = chunk_rows();
     watch_.lap(Stage::preparing);
     bool first_chunk = true;
@@ -75,10 +76,10 @@ template <class T> class Backward {
       }
       if (again_) recompute(first, last);
       watch_.lap(Stage::recomputed);
-      if (team > 1) norms_.expect_team(first, last);
-      const bool shared = parallel_team(team, [&](int worker, Barrier& barrier) {
-        carry_back(workspaces[worker], 0, first, last, share_of_units(kernels_, sizes_, worker, team), &barrier,
-                   worker == 0 ? watch_ : not_watched_);
+      if (team_ > 1) norms_.expect_team(first, last);
+      const bool shared = parallel_team(team_, [&](const Member& member) {
+        carry_back(workspaces[member.worker], 0, first, last, share_of_units(kernels_, sizes_, member.worker, team_), &member,
+                   member.worker == 0 ? watch_ : not_watched_);
       });
       if (shared) norms_.settle(first, last);
       else
@@ -142,9 +143,9 @@ template <class T> class Backward {
   struct Again {
     explicit Again(const Backward& b)
         : w_ih(b.kernels_, b.args_.weights.w_ih, b.sizes_.cell.x_order, b.sizes_.cell.gates, b.p_.H, b.p_.I, 1, true,
-               b.p_.threads),
+               b.users_),
           w_hh(b.kernels_, b.args_.weights.w_hh, b.sizes_.cell.h_order, b.sizes_.cell.gates, b.p_.H, b.p_.P, 1, true,
-               b.p_.threads),
+               b.users_),
           bias(bias_rows(b.kernels_, b.p_, b.sizes_, b.args_.weights)) {}
     const ForwardWeight<T> w_ih, w_hh;
     const Scratch<T> bias;
@@ -210,7 +211,7 @@ template <class T> class Backward {
   };
 
   // The steps of a chunk for a task's ranks, for all units or, in a team, for a worker's.
-  void carry_back(Workspace& work, Index task, Index first, Index last, Units units, Barrier* barrier,
+  void carry_back(Workspace& work, Index task, Index first, Index last, Units units, const Member* member,
                   Stopwatch& watch) {
     std::vector<BackwardRow<T>>& rows = work.rows;
     const T** from = work.from.data();
@@ -220,7 +221,7 @@ template <class T> class Backward {
     for (Index s = last - 1; s >= first; --s) {
       const Index count = deal_.count(task, sequences_.active(s));
       const auto measure = [&](int which, Index n, const auto& at, Index runs = 1, Index apart = 0) {
-        if (norms_.wanted()) norms_.measure(work.norms.data(), which, s, task, count, units, barrier, n, at, runs, apart);
+        if (norms_.wanted()) norms_.measure(work.norms.data(), which, s, task, count, units, member, n, at, runs, apart);
       };
       for (Index i = 0; i < count; ++i) rows[i] = enter(s, deal_.rank(task, i), first, units);
       if (args_.weights.w_hr) {
@@ -249,8 +250,8 @@ template <class T> class Backward {
       for (Index i = 0; args_.delta.data && i < count; ++i)
         std::copy_n(delta(i) + units.first, width(units), sequences_.row(args_.delta, s, deal_.rank(task, i)) + units.first);
       watch.lap(Stage::moving);
-      if (barrier) {
-        barrier->wait();
+      if (member) {
+        member->wait();
         watch.lap(Stage::waiting);
       }
       if (s == 0 && (p_.untied || !(args_.grad_h0 || args_.taps))) continue;
@@ -405,6 +406,8 @@ template <class T> class Backward {
   const Sizes<T> sizes_;
   const Sequences sequences_;
   const Deal deal_;
+  const int team_;
+  const Users users_;
   const BackwardWeight<T> w_hh_, w_ih_, w_hr_;
   const std::unique_ptr<Again> again_;
   const Scratch<T> delta_, carry_, cell_, c0_, h_, h_prev_, zeros_, unprojected_delta_;

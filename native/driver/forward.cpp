@@ -30,10 +30,12 @@ template <class T> class Forward {
         sequences_(p_),
         deal_(tasks_worth(p_, sizes_, sequences_.total(), p_.B), p_.B, sequences_.full()),
         pack_(sequences_.total() >= steps_worth_packing),
-        w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, sizes_.cell.gates, p_.H, p_.I, matrices(), pack_, p_.threads),
+        team_(pack_ ? team_size(kernels_, p_, sizes_) : 1),
+        users_{int(std::max<Index>(team_, deal_.tasks)), p_.threads},
+        w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, sizes_.cell.gates, p_.H, p_.I, matrices(), pack_, users_),
         w_hh_(kernels_, args.weights.w_hh, sizes_.cell.h_order, sizes_.cell.gates, p_.H, p_.P, p_.untied ? p_.T - 1 : 1, pack_,
-              p_.threads),
-        w_hr_(kernels_, args.weights.w_hr, identity_order, 1, p_.P, p_.H, 1, args.weights.w_hr && pack_, p_.threads),
+              users_),
+        w_hr_(kernels_, args.weights.w_hr, identity_order, 1, p_.P, p_.H, 1, args.weights.w_hr && pack_, users_),
         bias_(bias_rows(kernels_, p_, sizes_, args.weights)),
         h_(2 * p_.B * sizes_.PP, true),
         c_(sizes_.cell.has_cell ? p_.B * sizes_.HP : 0, true),
@@ -43,13 +45,12 @@ template <class T> class Forward {
   void run() {
     load_states();
     watch_.lap(Stage::preparing);
-    const int team = pack_ ? team_size(kernels_, p_, sizes_) : 1;
     std::vector<std::unique_ptr<Workspace>> workspaces;  // before the threads are: a worker of a team must not fail
-    for (Index i = 0; i < std::max<Index>(team, deal_.tasks); ++i)
-      workspaces.push_back(std::make_unique<Workspace>(*this, team > 1 ? 0 : i));
-    const bool shared = parallel_team(team, [&](int worker, Barrier& barrier) {
-      run_task(*workspaces[worker], 0, share_of_units(kernels_, sizes_, worker, team), &barrier,
-               worker == 0 ? watch_ : not_watched_);
+    for (Index i = 0; i < std::max<Index>(team_, deal_.tasks); ++i)
+      workspaces.push_back(std::make_unique<Workspace>(*this, team_ > 1 ? 0 : i));
+    const bool shared = parallel_team(team_, [&](const Member& member) {
+      run_task(*workspaces[member.worker], 0, share_of_units(kernels_, sizes_, member.worker, team_), &member,
+               member.worker == 0 ? watch_ : not_watched_);
     });
     if (!shared)
       parallel_for(int(deal_.tasks), p_.threads,
@@ -104,7 +105,7 @@ template <class T> class Forward {
   };
 
   // All steps of a task's ranks, for all units or, in a team, for a worker's.
-  void run_task(Workspace& work, Index task, Units units, Barrier* barrier, Stopwatch& watch) {
+  void run_task(Workspace& work, Index task, Units units, const Member* member, Stopwatch& watch) {
     for (Index first = 0; first < sequences_.steps(); first += work.chunk) {
       const Index last = std::min(first + work.chunk, sequences_.steps());
       Index n = 0;
@@ -126,8 +127,8 @@ template <class T> class Forward {
         const Index count = deal_.count(task, sequences_.active(s));
         step(work, task, s, count, gate_rows, units, watch);
         gate_rows += count;
-        if (barrier) {
-          barrier->wait();
+        if (member) {
+          member->wait();
           watch.lap(Stage::waiting);
         }
       }
@@ -188,6 +189,8 @@ template <class T> class Forward {
   const Sequences sequences_;
   const Deal deal_;
   const bool pack_;
+  const int team_;
+  const Users users_;
   const ForwardWeight<T> w_ih_, w_hh_, w_hr_;
   const Scratch<T> bias_;
   const Scratch<T> h_, c_, unprojected_;

@@ -26,12 +26,18 @@ struct Units {
   Index first, last;
 };
 
+// Who multiplies with a weight, and how many threads there are: each packs what a worker of a team of so many owns, which then
+// lies in the cache of its core. From core to core it would take up to three times as long as packing.
+struct Users {
+  int tasks, threads;
+};
+
 // The operand of x W^T or h W^T: W [gates * H, K], for all steps of an untied network one after another.
 template <class T> class ForwardWeight {
  public:
   // order: torch's gate at each segment. `matrices`: 1, or one per step. `pack` false: the weight is used as it lies.
   ForwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K, Index matrices,
-                bool pack, int threads);
+                bool pack, Users users);
   // rows of C += (or = bias +) rows of A times W^T, columns from c's pointers on.
   void multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias, Units units) const;
   // The same for the only sequence of a batch, at step s.
@@ -54,7 +60,7 @@ template <class T> class ForwardWeight {
 template <class T> class BackwardWeight {
  public:
   BackwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K, Index matrices,
-                 int threads);
+                 Users users);
   void multiply(Index matrix, Index rows, const T* const* a, T* const* c) const;
   void multiply_single(Index matrix, Index s, const T* const* a, T* const* c, Units units) const;
 

@@ -4,6 +4,7 @@
 #pragma once
 #include <atomic>
 #include <type_traits>
+#include <vector>
 
 namespace throughtime {
 
@@ -17,25 +18,34 @@ template <class Body> void parallel_for(int tasks, int threads, Body&& body) {
             const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-// Where all workers of a team wait for one another: spinning for a while, then giving the processor away.
+// Where all workers of a team wait for one another: spinning for a while, then giving the processor away. Each says in a cache
+// line of its own how far it is and reads those of the others: a line that all write would travel twice as often.
 class Barrier {
  public:
-  explicit Barrier(int workers) : workers_(workers) {}
-  void wait();
+  explicit Barrier(int workers) : places_(workers) {}
+  void wait(int worker);
 
  private:
-  const int workers_;
-  std::atomic<int> arrived_{0};
-  std::atomic<unsigned> phase_{0};
+  struct alignas(128) Place {
+    std::atomic<unsigned> phase{0};
+  };
+  std::vector<Place> places_;
 };
 
-// Runs body(worker, barrier) once on each of `workers` threads at the same time, and only if so many are to be had at once:
+// One of a team.
+struct Member {
+  const int worker;
+  Barrier& barrier;
+  void wait() const { barrier.wait(worker); }  // for all the others
+};
+
+// Runs body(member) once on each of `workers` threads at the same time, and only if so many are to be had at once:
 // otherwise nothing runs and the answer is false. body must not throw: the others would wait for ever.
-bool run_team(int workers, void (*body)(void* context, int worker, Barrier& barrier), void* context);
+bool run_team(int workers, void (*body)(void* context, const Member& member), void* context);
 
 template <class Body> bool parallel_team(int workers, Body&& body) {
   using Plain = std::remove_reference_t<Body>;
-  return run_team(workers, [](void* context, int worker, Barrier& barrier) { (*static_cast<Plain*>(context))(worker, barrier); },
+  return run_team(workers, [](void* context, const Member& member) { (*static_cast<Plain*>(context))(member); },
                   const_cast<void*>(static_cast<const void*>(&body)));
 }
 

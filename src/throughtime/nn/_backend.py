@@ -30,6 +30,9 @@ class Choice(NamedTuple):
     obstacle: str
 
 
+_SERVED = Choice(Route.NATIVE, "")
+
+
 def choose(cell: Cell, tied: bool, x: Tensor, others: Iterable[Tensor]) -> Choice:
     """The route for this cell, with ``x`` and ``others`` (weights, states) as they are.
 
@@ -38,7 +41,7 @@ def choose(cell: Cell, tied: bool, x: Tensor, others: Iterable[Tensor]) -> Choic
     """
     obstacle = _obstacle(x, others)
     if not obstacle:
-        return Choice(Route.NATIVE, "")
+        return _SERVED
     return Choice(Route.TORCH if tied and cell.mode in _TORCH_MODES else Route.PLAIN, obstacle)
 
 
@@ -57,7 +60,7 @@ def _obstacle(x: Tensor, others: Iterable[Tensor]) -> str:
     """What keeps the native kernels from serving; empty if nothing does."""
     if native.missing():
         return native.missing()
-    if x.device.type != "cpu":
+    if not x.is_cpu:
         return f"{x.device.type} tensors"
     if x.dtype not in (torch.float32, torch.float64):
         return str(x.dtype).removeprefix("torch.")

@@ -24,6 +24,7 @@ from throughtime.ops.native import LayerWeights, Layout
 
 States = tuple[Tensor, ...]
 Lengths = Sequence[int] | Tensor
+_FULL = (Layout(), Layout(reverse=True))
 
 
 class Recurrent(torch.nn.RNNBase):
@@ -105,17 +106,19 @@ class Recurrent(torch.nn.RNNBase):
         axes = input.dim()
         if axes not in (2, 3):
             raise ValueError(f"{type(self).__name__}: expected input with 2 axes (one sequence) or 3 (a batch), got {axes}")
-        states = self._states(hx)
-        single = axes == 2
+        states, single = self._states(hx), axes == 2
+        if states:
+            self._expect_axes(states, axes, "one sequence (input with 2 axes)" if single else "a batch (input with 3 axes)")
         if single:
-            self._expect_axes(states, 2, "one sequence (input with 2 axes)")
             x, states = input.unsqueeze(1), tuple(state.unsqueeze(1) for state in states)
         else:
-            self._expect_axes(states, 3, "a batch (input with 3 axes)")
             x = input.transpose(0, 1) if self.batch_first else input
         weights = self._weights()
         steps, batch, _ = x.shape
-        self._check_input(x, states, batch, weights[0][0].dtype)
+        dtype = weights[0][0].dtype
+        self._check_input(x, dtype)
+        if states:
+            self._check_states(states, batch, dtype)
         # torch.nn refuses this too: there would be no step to start from.
         if steps == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
@@ -142,7 +145,9 @@ class Recurrent(torch.nn.RNNBase):
         if order is not None:
             states = tuple(state.index_select(1, order) for state in states)
         weights = self._weights()
-        self._check_input(x, states, int(batch_sizes[0]), weights[0][0].dtype)
+        dtype = weights[0][0].dtype
+        self._check_input(x, dtype)
+        self._check_states(states, int(batch_sizes[0]), dtype)
         output, final = self._run(x, states, weights, None, batch_sizes, final_only)
         if back is not None:
             final = tuple(state.index_select(1, back) for state in final)
@@ -194,7 +199,10 @@ class Recurrent(torch.nn.RNNBase):
         if batch_sizes is not None:
             lengths = native.lengths_of(batch_sizes)
         directions = 2 if self.bidirectional else 1
-        layouts = [Layout(lengths, packed, direction == 1) for direction in range(directions)]
+        if lengths is None:
+            layouts = _FULL[:directions]
+        else:
+            layouts = tuple(Layout(lengths, packed, direction == 1) for direction in range(directions))
         split = [state.unbind(0) for state in states]
         finals: list[tuple[Tensor, ...]] = []
         for depth in range(self.num_layers):
@@ -288,7 +296,7 @@ class Recurrent(torch.nn.RNNBase):
             if state.dim() != axes:
                 raise RuntimeError(f"{name} has {state.dim()} axes, expected {axes} for {what}")
 
-    def _check_input(self, x: Tensor, states: States, batch: int, dtype: torch.dtype) -> None:
+    def _check_input(self, x: Tensor, dtype: torch.dtype) -> None:
         if x.dtype != dtype and not torch._C._is_any_autocast_enabled():
             raise ValueError(
                 f"input is {x.dtype} and the weights are {dtype}; convert one of them: input.to({dtype}) or "
@@ -296,6 +304,8 @@ class Recurrent(torch.nn.RNNBase):
             )
         if x.shape[-1] != self.input_size:
             raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[-1]}")
+
+    def _check_states(self, states: States, batch: int, dtype: torch.dtype) -> None:
         count = self.num_layers * (2 if self.bidirectional else 1)
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)
         for name, state, size in zip(("h_0", "c_0"), states, sizes, strict=False):

@@ -224,7 +224,7 @@ def profiled() -> Iterator[Tensor]:
 
 def serves(x: Tensor) -> bool:
     """Whether there are native kernels for tensors of this device and dtype."""
-    return _native is not None and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return _native is not None and x.is_cpu and x.dtype in (torch.float32, torch.float64)
 
 
 def lengths_of(batch_sizes: Tensor) -> Tensor:
