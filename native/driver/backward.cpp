@@ -123,10 +123,8 @@ template <class T> class Backward {
       if (args_.grad_h0) std::copy_n(delta_.get() + r * sizes_.PP, p_.P, args_.grad_h0 + b * p_.P);
       if (args_.grad_c0) std::copy_n(carry_.get() + r * sizes_.HP, p_.H, args_.grad_c0 + b * p_.H);
     }
-    if (p_.lengths) {
-      sequences_.clear_padding(args_.grad_x, p_.I);
-      sequences_.clear_padding(args_.delta, p_.P);
-    }
+    sequences_.clear_padding(args_.grad_x, p_.I, p_.threads);
+    sequences_.clear_padding(args_.delta, p_.P, p_.threads);
     if (!nothing_done) return;
     const Index rows = sizes_.cell.gates * p_.H, matrices = p_.untied ? p_.T : 1, recurrent = p_.untied ? p_.T - 1 : 1;
     for (auto [gradient, count] : {std::pair<T*, Index>{args_.grad_w_ih, matrices * rows * p_.I},

@@ -58,7 +58,7 @@ template <class T> class Forward {
                      run_task(*workspaces[task], task, {0, sizes_.HP}, nullptr, task == 0 ? watch_ : not_watched_);
                    });
     watch_.lap(Stage::waiting);
-    args_.problem.lengths ? sequences_.clear_padding(args_.output, p_.P) : void();
+    sequences_.clear_padding(args_.output, p_.P, p_.threads);
   }
 
  private:

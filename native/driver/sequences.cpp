@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "throughtime/parallel.hpp"
+
 namespace throughtime {
 
 Sequences::Sequences(const Problem& p) : reverse_(p.reverse), packed_(p.packed), full_(true), T_(p.T), length_(p.B, p.T) {
@@ -40,16 +42,19 @@ Sequences::Sequences(const Problem& p) : reverse_(p.reverse), packed_(p.packed),
   }
 }
 
-template <class T> void Sequences::clear_padding(const Rows<T>& rows, Index width) const {
-  if (packed_ || !rows.data) return;
-  for (Index r = 0; r < Index(length_.size()); ++r)
-    for (Index t = length_[r]; t < T_; ++t) {
-      T* row = rows.data + t * rows.step + sequence(r) * rows.row;
-      std::fill(row, row + width, T(0));
-    }
+template <class T> void Sequences::clear_padding(const Rows<T>& rows, Index width, int threads) const {
+  if (packed_ || full_ || !rows.data) return;
+  // Time by time, as the rows lie in memory: sequence by sequence, every row would be on another page.
+  constexpr Index block = 16, worth_waking = 256 * 1024;
+  const Index bytes = (T_ * Index(length_.size()) - total()) * width * Index(sizeof(T));
+  parallel_for(int((T_ + block - 1) / block), bytes < worth_waking ? 1 : threads, [&](int task) {
+    for (Index t = task * block; t < std::min((task + 1) * block, T_); ++t)
+      for (Index r = t < steps() ? active(t) : 0; r < Index(length_.size()); ++r)
+        std::fill_n(rows.data + t * rows.step + sequence(r) * rows.row, width, T(0));
+  });
 }
 
-template void Sequences::clear_padding(const Rows<float>&, Index) const;
-template void Sequences::clear_padding(const Rows<double>&, Index) const;
+template void Sequences::clear_padding(const Rows<float>&, Index, int) const;
+template void Sequences::clear_padding(const Rows<double>&, Index, int) const;
 
 }  // namespace throughtime

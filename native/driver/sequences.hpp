@@ -32,7 +32,7 @@ class Sequences {
   }
 
   // Sets to zero what lies past each sequence's end (nothing, where there is no such place).
-  template <class T> void clear_padding(const Rows<T>& rows, Index width) const;
+  template <class T> void clear_padding(const Rows<T>& rows, Index width, int threads) const;
 
  private:
   Index packed_offset(Index t) const { return offset_[t]; }  // the same for both directions: ranks active at a time t are a prefix
