@@ -340,7 +340,7 @@ def markdown(table: dict[str, Any], machine: str) -> str:
         "",
         f"`make quality` on {machine}: mean of {len(next(iter(table.values()))['runs'])} seeds,",
         "flags for data and task only, the test part scored once; seconds are of the whole command, baselines and report",
-        "included, for the slowest seed.",
+        "included, for the slowest seed. The best baseline is the one with the best mean.",
         "",
         "| data | figure | mean | seeds | goal | seconds | best baseline |",
         "|---|---|---|---|---|---|---|",
@@ -350,7 +350,9 @@ def markdown(table: dict[str, Any], machine: str) -> str:
         values = " / ".join(f"{run['scores'][first]:.4g}" for run in row["runs"])
         mean = ", ".join(f"{value:.4g}" if key == first else f"{key} {value:.3g}" for key, value in row["mean"].items())
         metric = row["runs"][0]["metric"]
-        scores = {b: s[metric] for b, s in row["runs"][0]["baselines"].items() if metric in s}
+        all_runs = [run["baselines"] for run in row["runs"]]
+        names = [b for b, scores in all_runs[0].items() if metric in scores]
+        scores = {b: statistics.fmean(baselines[b][metric] for baselines in all_runs) for b in names}
         higher = metric == "accuracy"
         best = (max if higher else min)(scores, key=scores.__getitem__) if scores else ""
         goal = row["goal"] if row["reached"] else f"{row['goal']}: **not reached**"
