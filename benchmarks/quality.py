@@ -167,6 +167,7 @@ def monthly(result: dict[str, Any], run: Path) -> dict[str, float]:
 
 def _rolled(run: Path, every: int) -> tuple[Any, Any]:
     from throughtime.data.split import split
+    from throughtime.data.split_panel import PanelPart
     from throughtime.store import RunDirectory
     from throughtime.tasks.forecast import Forecast
     from throughtime.train.fitted import Fitted
@@ -178,6 +179,7 @@ def _rolled(run: Path, every: int) -> tuple[Any, Any]:
 
     source = Path(RunDirectory(run).config()["source"])
     part = split(read(source, task.settings), task.settings).test
+    assert isinstance(part, PanelPart)
     with torch.inference_mode():
         forecasts = task.forecasts(fitted.network, task.encode(part, every=every))
     return forecasts, part.panel.series[0].values

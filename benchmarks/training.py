@@ -131,7 +131,7 @@ def measure(case: Case, data: Path, many: int, rounds: int) -> dict[str, Any]:
         ours = task.network()
         theirs, feed = plain(ours), task.feed(encoded)
         trainer = Trainer(task, ours, feed, valid)
-        trainer._evaluate(time.monotonic())
+        trainer._evaluate()
         trainer.evaluate_every = 1 << 60
         found: dict[str, list[float]] = {}
         for round_ in range(rounds + 1):  # the first round warms up
@@ -141,7 +141,7 @@ def measure(case: Case, data: Path, many: int, rounds: int) -> dict[str, Any]:
                 for name, seconds in row.items():
                     found.setdefault(name, []).append(1e3 * seconds / many)
         started = time.perf_counter()
-        trainer._evaluate(time.monotonic())
+        trainer._evaluate()
         evaluation = time.perf_counter() - started
     result = {name: statistics.median(values) for name, values in found.items()}
     work = result["forward"] + result["backward"] + result["optimizer"]
