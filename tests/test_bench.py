@@ -256,7 +256,7 @@ def test_who_fails_in_a_round_is_left_out_and_named() -> None:
 def test_ours_is_always_among_the_chosen_and_unknown_names_are_refused() -> None:
     assert [peer.name for peer in peers.chosen(["jax", "torch"])] == [OURS, TORCH, JAX]
     assert [peer.name for peer in peers.chosen(None)] == list(PEERS)
-    with pytest.raises(ValueError, match="--peers names 'tensorflow'; there are: throughtime, torch, torch-mkl"):
+    with pytest.raises(ValueError, match="--peers is 'tensorflow', expected throughtime or torch or torch-mkl"):
         peers.chosen(["tensorflow"])
 
 

@@ -138,7 +138,7 @@ def test_a_run_is_not_replaced_unasked(data: Path, capsys: pytest.CaptureFixture
         (["fit", "x", "--config", "no.toml"], 2, "--config no.toml cannot be read: No such file"),
         (["fit", "nothing.csv"], 1, "nothing.csv does not exist"),
         (["fit", "nothing.csv", "--traceback"], 1, "nothing.csv does not exist"),
-        (["resume", "nowhere"], 1, "nowhere is not a run directory"),
+        (["resume", "nowhere"], 1, "nowhere is not a run directory: nowhere does not exist; nothing in . has a name like it"),
         (["predict", "nowhere", "x.csv"], 1, "nowhere is not a run directory"),
         (["predict", "nowhere", "x.csv", "--out", "x.txt"], 2, "expected .csv, .parquet, .jsonl"),
         (["predict", "nowhere", "x.csv", "--out", "no/x.csv"], 2, "there is no folder no"),

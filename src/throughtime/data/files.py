@@ -16,7 +16,7 @@ from throughtime.data.columns import listed
 from throughtime.data.records import Role
 from throughtime.errors import DataError
 from throughtime.settings import Settings
-from throughtime.store import is_run
+from throughtime.store import absent, is_run
 
 BLOCK = 1 << 24
 _MAGIC = {
@@ -76,7 +76,7 @@ def existing(path: Path) -> Path:
     """
     try:
         if not path.exists():
-            raise DataError(_missing(path))
+            raise DataError(absent(path))
         if not (path.is_file() or path.is_dir()):
             raise DataError(f"{path} is neither a file nor a folder")
     except OSError as error:
@@ -216,19 +216,6 @@ def shown(value: object, size: int = 40) -> str:
     """A value as an error message quotes it: short, on one line."""
     text = str(value)
     return repr(text if len(text) <= size else text[:size] + "...")
-
-
-def _missing(path: Path) -> str:
-    folder = path.parent
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
-    if folder != path.parent:
-        return f"{path} does not exist: there is no folder {path.parent}"
-    try:
-        near = get_close_matches(path.name, os.listdir(folder), 1)
-    except OSError:
-        near = []
-    return f"{path} does not exist" + (f"; did you mean {near[0]!r}?" if near else f"; nothing in {folder} has a name like it")
 
 
 def _unreadable(error: OSError) -> None:

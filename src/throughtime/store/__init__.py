@@ -2,6 +2,7 @@
 
 from throughtime.store.checkpoints import Checkpoints as Checkpoints
 from throughtime.store.files import (
+    absent as absent,
     check_fields as check_fields,
     checksum as checksum,
     read_json as read_json,

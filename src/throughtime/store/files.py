@@ -1,4 +1,4 @@
-"""Files written whole or not at all: beside, flushed to the disk, renamed."""
+"""Files written whole or not at all: beside, flushed to the disk, renamed; and what to say of those that are not there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,28 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from throughtime.errors import RunError
+
+
+def absent(path: Path) -> str:
+    """What to say of a path where nothing is: which part of it is missing, and the nearest name beside it.
+
+    Example:
+        >>> absent(Path("/nosuch/file.csv"))
+        '/nosuch/file.csv does not exist: there is no folder /nosuch'
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        return f"{path} does not exist: there is no folder {folder}"
+    try:
+        near = get_close_matches(path.name, os.listdir(folder), 1)
+    except OSError:
+        near = []
+    return f"{path} does not exist" + (f"; did you mean {near[0]!r}?" if near else f"; nothing in {folder} has a name like it")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from throughtime.bench.cases import Arrays
-from throughtime.errors import SettingsError
+from throughtime.settings import one_of
 
 OURS, TORCH, SHIM, COMPILED, JAX, ONNX = "throughtime", "torch", "torch-mkl", "torch-compile", "jax", "onnxruntime"
 
@@ -111,8 +111,7 @@ def chosen(names: Sequence[str] | None) -> list[Peer]:
         ['throughtime', 'jax']
     """
     for name in names or ():
-        if name not in PEERS:
-            raise SettingsError(f"--peers names {name!r}; there are: {', '.join(PEERS)}")
+        one_of("--peers", name, tuple(PEERS))
     return [peer for peer in PEERS.values() if names is None or peer.name in (OURS, *names)]
 
 
