@@ -511,7 +511,7 @@ def test_the_command_says_when_throughtime_itself_was_not_timed(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--peers", "keras"], "--peers names 'keras'"),
+        (["--peers", "keras"], "--peers is 'keras', expected throughtime"),
         (["--rounds", "1"], "1 is not in the range"),
         (["--threads", "0"], "0 is not in the range"),
         (["--size", "1,2,3"], "'1,2,3' is no size; give T,B,I,H"),

@@ -436,7 +436,7 @@ def test_a_profile_tells_where_the_time_goes_and_changes_no_bit() -> None:
     told = min(calls, key=lambda call: sum(call.values()))
     for name, values in silent.items():
         assert_same_bits(values, watched[name], name)
-    assert told["recomputed gates"] < 0.01 * sum(told.values())  # they were kept
+    assert told["recomputed gates"] == 0  # they were kept
     for stage in (
         "input product",
         "recurrent product",

@@ -74,8 +74,11 @@ template <class T> class Backward {
           unprojected_ = Scratch<T>(rows * sizes_.HP);
         }
       }
-      if (again_) recompute(first, last);
-      watch_.lap(Stage::recomputed);
+      watch_.lap(Stage::preparing);
+      if (again_) {
+        recompute(first, last);
+        watch_.lap(Stage::recomputed);
+      }
       if (team_ > 1) norms_.expect_team(first, last);
       const bool shared = parallel_team(team_, [&](const Member& member) {
         carry_back(workspaces[member.worker], 0, first, last, share_of_units(kernels_, sizes_, member.worker, team_), &member,
