@@ -86,6 +86,7 @@ class Listener(Progress):
 
 def work(job: Job) -> None:
     """Do it; the last line of the trace says how it ended."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's jobs in the background begin with it ignored
     listener = Listener(job)
     if job.ticks:
         ticks = iter(range(1 << 40))

@@ -219,8 +219,9 @@ def split(name: str, dtype: torch.dtype, *sizes: int, **options: object) -> Case
     return Case(next(v for v in VARIANTS if str(v) == name), dtype, *sizes, **options)
 
 
-# T, B, H, I. Work is shared out in pieces of at least 5e5 multiply-adds (tasks_worth), packing from 64 Ki elements on, and the
-# units of a single sequence where the recurrent weights are above 400 KiB and H is a multiple of the panel (team_size).
+# T, B, H, I. Work is shared out in pieces of at least 5e5 multiply-adds (tasks_worth), packing from 256 KiB on (of weights that
+# one thread alone uses from 2 MiB on), and the units of a single sequence where the recurrent weights are above 400 KiB and H
+# is a multiple of the panel (team_size).
 F32, F64 = torch.float32, torch.float64
 SPLIT = [
     split("lstm", F32, 40, 13, 65, 33, lengths=tuple(range(40, 14, -2)), layout="packed"),
@@ -231,6 +232,7 @@ SPLIT = [
     split("rnn_tanh", F32, 20, 1, 384, 20),
     split("gru", F64, 40, 1, 140, 170),
     split("lstm", F32, 20, 1, 150, 140, reverse=True),
+    split("lstm", F32, 14, 1, 390, 20),
     split("rnn_tanh", F32, 60, 5, 129, 200, lengths=(60, 7, 7, 60, 44)),
     split("rnn_tanh_untied", F64, 15, 9, 130, 129),
     split("lstm", F64, 3, 3, 257, 130),  # 9 steps: unpacked, and still worth several threads

@@ -260,15 +260,16 @@ def test_word_vectors_that_do_not_fit(text: str, says: str, tmp_path: Path) -> N
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.999])
-def test_dropout_leaves_out_the_share_it_was_told_and_keeps_the_mean(p: float) -> None:
-    x = (1 + torch.rand(401, 499, dtype=torch.float64)).requires_grad_()  # no multiple of four
+def test_dropout_leaves_out_the_share_it_was_told_and_keeps_the_mean(p: float, dtype: torch.dtype) -> None:
+    x = (1 + torch.rand(499, 401, dtype=dtype)).T.requires_grad_()  # no multiple of four, and not contiguous
     torch.manual_seed(3)
     y = Dropout(p)(x)
     kept = y != 0
     count = x.numel()
     assert abs(int(kept.sum()) - count * (1 - p)) < 5 * (count * p * (1 - p)) ** 0.5 + count / 65536
-    torch.testing.assert_close(y[kept], x[kept] / (1 - p), rtol=0.01, atol=0)  # .999 is 65470/65536
+    torch.testing.assert_close(y[kept], x[kept] * (65536 / round((1 - p) * 65536)))
     y.sum().backward()
     torch.testing.assert_close(x.grad, (y / x).detach())
     # No stripes: what is left out of neighbours, rows and columns has nothing in common.
@@ -286,5 +287,10 @@ def test_dropout_is_drawn_from_torchs_generator_and_only_in_training() -> None:
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert not torch.equal(module(x), module(x))
+    with torch.device("meta"):  # somebody's default, where something new is made
+        assert module(x).device.type == "cpu"
+    assert Dropout(1.0)(x).count_nonzero() == 0
+    assert module(torch.ones(0, 3)).shape == (0, 3)
+    assert torch.func.vmap(module, randomness="different")(torch.ones(4, 9)).shape == (4, 9)
     assert module.eval()(x) is x
     assert Dropout(0.0)(x) is x

@@ -37,10 +37,10 @@ template <class T> class Backward {
         deal_(tasks_worth(p_, sizes_, sequences_.total(), p_.B), p_.B, sequences_.full()),
         // A probe needs the norm of all units at every step, so nobody shares them.
         team_(args.rescale ? 1 : team_size(kernels_, p_, sizes_)),
-        users_{int(std::max<Index>(team_, deal_.tasks)), p_.threads},
+        users_{int(std::max<Index>(team_, deal_.tasks)), p_.threads, team_ > 1},
         w_hh_(kernels_, args.weights.w_hh, sizes_.cell.h_order, sizes_.cell.gates, p_.H, p_.P, p_.untied ? p_.T - 1 : 1, users_),
         w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, args.grad_x.data ? sizes_.cell.gates : 0, p_.H, p_.I,
-              p_.untied ? p_.T : 1, users_),
+              p_.untied ? p_.T : 1, everybody()),
         w_hr_(kernels_, args.weights.w_hr, identity_order, args.weights.w_hr ? 1 : 0, p_.P, p_.H, 1, users_),
         again_(recomputes() ? std::make_unique<Again>(*this) : nullptr),
         delta_(p_.B * sizes_.PP, true),
@@ -104,6 +104,9 @@ template <class T> class Backward {
 
   Index chunk_rows() const { return std::clamp<Index>(chunk_bytes / (a_stride_ * Index(sizeof(T))), fewest_rows, most_rows); }
 
+  // Of products over all rows of a chunk.
+  Users everybody() const { return {p_.threads, p_.threads, false}; }
+
   bool wants_weights() const {
     return args_.grad_w_ih || args_.grad_w_hh || args_.grad_b_ih || args_.grad_b_hh || args_.grad_w_hr;
   }
@@ -144,9 +147,9 @@ template <class T> class Backward {
   struct Again {
     explicit Again(const Backward& b)
         : w_ih(b.kernels_, b.args_.weights.w_ih, b.sizes_.cell.x_order, b.sizes_.cell.gates, b.p_.H, b.p_.I, 1, true,
-               b.users_),
+               b.everybody()),
           w_hh(b.kernels_, b.args_.weights.w_hh, b.sizes_.cell.h_order, b.sizes_.cell.gates, b.p_.H, b.p_.P, 1, true,
-               b.users_),
+               b.everybody()),
           bias(bias_rows(b.kernels_, b.p_, b.sizes_, b.args_.weights)) {}
     const ForwardWeight<T> w_ih, w_hh;
     const Scratch<T> bias;

@@ -31,7 +31,7 @@ template <class T> class Forward {
         deal_(tasks_worth(p_, sizes_, sequences_.total(), p_.B), p_.B, sequences_.full()),
         pack_(sequences_.total() >= steps_worth_packing),
         team_(pack_ ? team_size(kernels_, p_, sizes_) : 1),
-        users_{int(std::max<Index>(team_, deal_.tasks)), p_.threads},
+        users_{int(std::max<Index>(team_, deal_.tasks)), p_.threads, team_ > 1},
         w_ih_(kernels_, args.weights.w_ih, sizes_.cell.x_order, sizes_.cell.gates, p_.H, p_.I, matrices(), pack_, users_),
         w_hh_(kernels_, args.weights.w_hh, sizes_.cell.h_order, sizes_.cell.gates, p_.H, p_.P, p_.untied ? p_.T - 1 : 1, pack_,
               users_),

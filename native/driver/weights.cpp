@@ -18,19 +18,21 @@ int tap_count(CellKind cell) { return cell == CellKind::lstm ? 6 : cell == CellK
 
 namespace {
 
-// Packs matrices of so many columns, in groups that begin with a panel of their own: pack(matrix, first column, last column).
-template <class Pack> void share_packing(Index matrices, Index columns, Index group, Index panel, Index bytes, Users users, Pack&& pack) {
+// Packs matrices of so many columns, those of each gate one after another: pack(matrix, first column, last column).
+template <class Pack> void share_packing(Index matrices, Index gates, Index gate, Index panel, Index bytes, Users users, Pack&& pack) {
+  if (users.team) {  // one matrix, its gates made of whole panels
+    const Index panels = gate / panel;
+    return parallel_for(users.count, users.count, [&](int worker) {
+      for (Index first = 0; first < gates * gate; first += gate)
+        pack(0, first + panels * worker / users.count * panel, first + panels * (worker + 1) / users.count * panel);
+    });
+  }
   constexpr Index worth_waking = 256 * 1024, beyond_cache = 2 * 1024 * 1024;
-  const int workers = bytes < worth_waking ? 1 : users.tasks == 1 && bytes > beyond_cache ? users.threads : users.tasks;
-  const Index panels = (group + panel - 1) / panel;
-  parallel_for(workers, workers, [&](int worker) {
-    auto share = [&](Index count, int end) { return count * end / workers; };
-    if (matrices != 1) {
-      for (Index m = share(matrices, worker); m < share(matrices, worker + 1); ++m) pack(m, 0, columns);
-      return;
-    }
-    for (Index first = 0; first < columns; first += group)
-      pack(0, first + share(panels, worker) * panel, std::min(first + share(panels, worker + 1) * panel, first + group));
+  const Index columns = gates * gate, panels = (columns + panel - 1) / panel;
+  const int threads = bytes < worth_waking ? 1 : users.count == 1 && bytes > beyond_cache ? users.threads : users.count;
+  parallel_for(int(matrices * panels), threads, [&](int task) {
+    const Index first = task % panels * panel;
+    pack(task / panels, first, std::min(columns, first + panel));
   });
 }
 
@@ -62,8 +64,8 @@ ForwardWeight<T>::ForwardWeight(const Kernels<T>& kernels, const T* w, const int
     : kernels_(kernels), w_(w), order_(order), gates_(gates), H_(H), HP_(padded<T>(H)), K_(K), packed_(pack) {
   if (!pack) return;
   panels_ = Scratch<T>(matrices * gates * HP_ * K);
-  const Index columns = gates * HP_, width = kernels_.panel_width, bytes = matrices * columns * K * Index(sizeof(T));
-  share_packing(matrices, columns, HP_ % width ? columns : HP_, width, bytes, users, [&](Index matrix, Index first, Index last) {
+  const Index columns = gates * HP_, bytes = matrices * columns * K * Index(sizeof(T));
+  share_packing(matrices, gates, HP_, kernels_.panel_width, bytes, users, [&](Index matrix, Index first, Index last) {
     kernels_.pack_transposed(panels_.get() + matrix * columns * K_, w_ + matrix * gates_ * H_ * K_, order_, gates_, H_, K_, first,
                              last);
   });
@@ -120,7 +122,7 @@ BackwardWeight<T>::BackwardWeight(const Kernels<T>& kernels, const T* w, const i
                                   Index matrices, Users users)
     : kernels_(kernels), gates_(gates), H_(H), HP_(padded<T>(H)), K_(K), KP_(padded<T>(K)), panels_(matrices * gates * H * KP_) {
   const Index bytes = matrices * gates * H * K * Index(sizeof(T));
-  share_packing(matrices, K, K, kernels_.panel_width, bytes, users, [&](Index matrix, Index first, Index last) {
+  share_packing(matrices, 1, K, kernels_.panel_width, bytes, users, [&](Index matrix, Index first, Index last) {
     std::unique_ptr<const T*[]> rows(new const T*[gates_ * H_]);
     for (Index n = 0; n < gates_ * H_; ++n) rows[n] = w + ((matrix * gates_ + order[n / H_]) * H_ + n % H_) * K_;
     kernels_.pack_rows(panels_.get() + (matrix * KP_ + first) * gates_ * H_, rows.get(), gates_ * H_, first, last);

@@ -26,10 +26,12 @@ struct Units {
   Index first, last;
 };
 
-// Who multiplies with a weight, and how many threads there are: each packs what a worker of a team of so many owns, which then
-// lies in the cache of its core. From core to core it would take up to three times as long as packing.
+// Who multiplies with a weight, and so who packs it: what is packed lies in the cache of the core that did it, and from core to
+// core it would take up to three times as long as packing. Each of a team packs its own units; a single user packs all, if that
+// fits into its cache; many users share evenly.
 struct Users {
-  int tasks, threads;
+  int count, threads;  // those who multiply, and the threads there are
+  bool team;
 };
 
 // The operand of x W^T or h W^T: W [gates * H, K], for all steps of an untied network one after another.

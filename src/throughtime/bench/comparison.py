@@ -68,12 +68,7 @@ class Compared:
     def share(self, work: str) -> float | None:
         """The part of the ceiling that ThroughTime reaches, matrix products alone counted."""
         ours = self.ours(work)
-        return None if ours is None or self.possible is None else self.case.flops(work) / ours / self.possible
-
-    @property
-    def possible(self) -> float | None:
-        """The ceiling: the most of the rounds, for what slows a machine down now and then does not lower what it can do."""
-        return None if self.ceiling is None else max(self.ceiling.samples)
+        return None if ours is None or self.ceiling is None else self.case.flops(work) / ours / self.ceiling.most
 
 
 class Team:

@@ -75,13 +75,13 @@ def headline(record: Record) -> str:
     """Where and how it was measured, in a paragraph."""
     machine = record.machine
     parts = (f"{machine['cores']} cores", *(f"{name} {size}" for name, size in machine.get("caches", {}).items()))
-    ceilings = ", ".join(f"{s.median / 1e9:.0f} GFLOP/s on {_threads(n)}" for n, s in record.ceilings.items())
+    ceilings = ", ".join(f"{s.most / 1e9:.0f} GFLOP/s on {_threads(n)}" for n, s in record.ceilings.items())
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     return (
         f"{record.date}, {machine['processor']}, {', '.join(parts)}, {machine['system']}, "
         f"{record.instruction_set}; {versions}. float32, {_threads(record.threads)}, medians of {record.rounds} rounds in "
         f"turning order, every peer in a process of its own, outputs and gradients judged first by {REFERENCE.label}. "
-        f"Multiply-adds from registers, measured in the same run: {ceilings}."
+        f"Multiply-adds from registers, measured in the same run, the most of its rounds: {ceilings}."
     )
 
 

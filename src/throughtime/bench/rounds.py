@@ -28,6 +28,11 @@ class Sampled:
     spread: float
     samples: Sequence[float]
 
+    @property
+    def most(self) -> float:
+        """The greatest sample: what slows a machine down now and then does not lower what it can do."""
+        return max(self.samples)
+
     @classmethod
     def of(cls, samples: Sequence[float]) -> Sampled:
         """The statistics of some samples, two at least.

@@ -74,7 +74,7 @@ def explained(c: Compared) -> Explained | None:
         return None
     case, products = c.case, sum(c.stages[stage] for stage in _PRODUCTS)
     weights = CELLS[case.cell].gate_count * case.H**2 * np.dtype(case.dtype).itemsize
-    least = None if c.possible is None else case.flops(BOTH) / c.possible
+    least = None if c.ceiling is None else case.flops(BOTH) / c.ceiling.most
     best = c.best(BOTH)
     theirs = None if best is None else c.of(BOTH, best)
     return Explained(

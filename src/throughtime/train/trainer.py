@@ -241,10 +241,10 @@ class Trainer:
 
     def _seed(self, update: int) -> None:
         seed = _mixed(self.settings.seed, update)
-        # torch.manual_seed() would write down the whole call stack for every kind of device that has not been used, for good.
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed_all(seed)
+        if self.device.type == "cpu":  # torch.manual_seed() writes down the call stack for other devices, which takes .7 ms
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def _roll_back(self, batch: Any, state: State) -> None:
         """Back to the last good state with half the rate; the batches go on, the one that broke is not met again at once."""
