@@ -460,7 +460,7 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
         assert not (run / "report.html").is_file()
         return str(caught.value)
 
-    assert "no such folder" in refusal(tmp_path / "nowhere")
+    assert "nowhere does not exist" in refusal(tmp_path / "nowhere")
     assert "config.json is missing" in refusal(tmp_path)
     run = write(tmp_path / "run", records("tag"))
     (run / "result.json").write_text('{"task": ')

@@ -495,7 +495,7 @@ def test_a_finished_run_has_nothing_to_do(workshop: Workshop, tmp_path: Path) ->
         ("version", "RunError {out} has format version 99, this throughtime reads 1; use the version that made it .*"),
         ("no config", r"RunError {out}/config\.json is missing; is {out} a run directory\?"),
         ("half a config", r"RunError {out}/config\.json is damaged: .*"),
-        ("no run", r"RunError {out} is not a run directory: {out} does not exist; .*"),
+        ("no run", r"RunError no run directory: {out} does not exist; .*"),
     ],
 )
 def test_what_cannot_be_resumed(change: str, message: str, stopped: Job, tmp_path: Path) -> None:

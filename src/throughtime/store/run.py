@@ -161,7 +161,7 @@ class RunDirectory:
             RunError: no run is here, or one of another version.
         """
         if not self.path.is_dir():
-            raise RunError(f"{self.path} is not a run directory: {absent(self.path)}")
+            raise RunError(f"no run directory: {absent(self.path)}")
         if not (self.path / "config.json").exists():
             raise RunError(f"{self.path / 'config.json'} is missing; is {self.path} a run directory?")
         config: dict[str, Any] = read_json(self.path / "config.json")
