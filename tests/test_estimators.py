@@ -202,7 +202,7 @@ def test_load_of_a_run_of_the_command(tmp_path: Path) -> None:
 
 
 def test_load_of_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no run directory: .*none does not exist"):
+    with pytest.raises(RunError, match=r"no run directory: .*none does not exist"):
         load(tmp_path / "none")
 
 
