@@ -353,8 +353,8 @@ def markdown(table: dict[str, Any], machine: str) -> str:
         mean = ", ".join(f"{value:.4g}" if key == first else f"{key} {value:.3g}" for key, value in row["mean"].items())
         metric = row["runs"][0]["metric"]
         all_runs = [run["baselines"] for run in row["runs"]]
-        names = [b for b in all_runs[0] if all(metric in baselines.get(b, {}) for baselines in all_runs)]
-        scores = {b: statistics.fmean(baselines[b][metric] for baselines in all_runs) for b in names}
+        common = [b for b in all_runs[0] if all(metric in baselines.get(b, {}) for baselines in all_runs)]
+        scores = {b: statistics.fmean(baselines[b][metric] for baselines in all_runs) for b in common}
         higher = metric == "accuracy"
         best = (max if higher else min)(scores, key=scores.__getitem__) if scores else ""
         goal = row["goal"] if row["reached"] else f"{row['goal']}: **not reached**"

@@ -26,7 +26,7 @@ class Dropout(nn.Dropout):
     """
 
     def __init__(self, p: float) -> None:
-        super().__init__(p)
+        super().__init__(p)  # torch's other argument, inplace, is not served
 
     def forward(self, input: Tensor) -> Tensor:
         """Some numbers of ``input`` left out and the others enlarged, in training; elsewhere the input."""
