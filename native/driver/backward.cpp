@@ -10,13 +10,14 @@
 #include "driver/norms.hpp"
 #include "driver/sequences.hpp"
 #include "driver/stopwatch.hpp"
+#include "driver/weight_gradients.hpp"
 #include "driver/weights.hpp"
 #include "throughtime/parallel.hpp"
 
 namespace throughtime {
 namespace {
 
-// Rows (steps times sequences) of a chunk: enough to pay for going through the weight gradients once, few enough for the cache.
+// Rows (steps times sequences) of a group in a chunk: enough to pay for going through the weight gradients once, few enough for the cache.
 constexpr Index chunk_bytes = 1024 * 1024;
 constexpr Index fewest_rows = 256, most_rows = 512;
 
@@ -52,6 +53,9 @@ template <class T> class Backward {
         zeros_(sizes_.PP, true),
         unprojected_delta_(args.weights.w_hr ? p_.B * sizes_.HP : 0, true),
         adds_late_(p_.P == sizes_.PP && !args.weights.w_hr),
+        weight_gradients_(kernels_, args, sizes_),
+        groups_(weight_gradients_.groups(), p_.B, sequences_.full()),
+        chunk_(sequences_, groups_),
         norms_(kernels_, p_, sequences_, deal_, args.taps),
         a_stride_(sizes_.gate_width + 64 / Index(sizeof(T))) {}  // off the powers of two, which would fight for cache sets
 
@@ -65,6 +69,7 @@ template <class T> class Backward {
     while (last > 0) {
       Index first = last - 1, rows = sequences_.active(first);
       while (!p_.untied && first > 0 && rows + sequences_.active(first - 1) <= rows_wanted) rows += sequences_.active(--first);
+      chunk_.take(first, last);
       if (a_capacity_ < rows) {
         a_capacity_ = rows;
         a_ = Scratch<T>(rows * a_stride_);
@@ -76,23 +81,23 @@ template <class T> class Backward {
       }
       watch_.lap(Stage::preparing);
       if (again_) {
-        recompute(first, last);
+        recompute();
         watch_.lap(Stage::recomputed);
       }
       if (team_ > 1) norms_.expect_team(first, last);
       const bool shared = parallel_team(team_, [&](const Member& member) {
-        carry_back(workspaces[member.worker], 0, first, last, share_of_units(kernels_, sizes_, member.worker, team_), &member,
+        carry_back(workspaces[member.worker], 0, share_of_units(kernels_, sizes_, member.worker, team_), &member,
                    member.worker == 0 ? watch_ : not_watched_);
       });
       if (shared) norms_.settle(first, last);
       else
         parallel_for(int(deal_.tasks), p_.threads,
                      [&](int task) {
-                       carry_back(workspaces[task], task, first, last, {0, sizes_.HP}, nullptr,
+                       carry_back(workspaces[task], task, {0, sizes_.HP}, nullptr,
                                   task == 0 ? watch_ : not_watched_);
                      });
       watch_.lap(Stage::waiting);
-      collect(first, last, first_chunk);
+      collect(first_chunk);
       last = first;
       first_chunk = false;
     }
@@ -102,14 +107,12 @@ template <class T> class Backward {
  private:
   static constexpr int identity_order[1] = {0};
 
-  Index chunk_rows() const { return std::clamp<Index>(chunk_bytes / (a_stride_ * Index(sizeof(T))), fewest_rows, most_rows); }
+  Index chunk_rows() const {
+    return groups_.tasks * std::clamp<Index>(chunk_bytes / (a_stride_ * Index(sizeof(T))), fewest_rows, most_rows);
+  }
 
   // Of products over all rows of a chunk.
   Users everybody() const { return {p_.threads, p_.threads, false}; }
-
-  bool wants_weights() const {
-    return args_.grad_w_ih || args_.grad_w_hh || args_.grad_b_ih || args_.grad_b_hh || args_.grad_w_hr;
-  }
 
   void start() {
     for (Index r = 0; r < p_.B; ++r) {
@@ -131,12 +134,7 @@ template <class T> class Backward {
     }
     sequences_.clear_padding(args_.grad_x, p_.I, p_.threads);
     sequences_.clear_padding(args_.delta, p_.P, p_.threads);
-    if (!nothing_done) return;
-    const Index rows = sizes_.cell.gates * p_.H, matrices = p_.untied ? p_.T : 1, recurrent = p_.untied ? p_.T - 1 : 1;
-    for (auto [gradient, count] : {std::pair<T*, Index>{args_.grad_w_ih, matrices * rows * p_.I},
-                                   {args_.grad_w_hh, recurrent * rows * p_.P}, {args_.grad_b_ih, matrices * rows},
-                                   {args_.grad_b_hh, matrices * rows}, {args_.grad_w_hr, p_.P * p_.H}})
-      if (gradient) std::fill_n(gradient, count, T(0));
+    weight_gradients_.finish(nothing_done);
   }
 
   // ---- gates that were not kept -------------------------------------------------------------------------------------
@@ -156,18 +154,16 @@ template <class T> class Backward {
   };
 
   // All states are known, so there is no order in time: both products run over all rows of the chunk at once.
-  void recompute(Index first, Index last) {
-    const Index n = sequences_.offset(last) - sequences_.offset(first);
+  void recompute() {
+    const Index n = chunk_.rows();
     std::vector<const T*> x(n), h(n);
     std::vector<T*> gates(n), recurrent(n);
-    Index k = 0;
-    for (Index s = first; s < last; ++s)
-      for (Index r = 0; r < sequences_.active(s); ++r, ++k) {
-        x[k] = sequences_.row(args_.x, s, r);
-        h[k] = previous_output(s, r);
-        gates[k] = gates_.get() + k * sizes_.gate_width;
-        recurrent[k] = gates[k] + sizes_.h_offset;
-      }
+    chunk_.visit([&](Index k, Index s, Index r) {
+      x[k] = sequences_.row(args_.x, s, r);
+      h[k] = previous_output(s, r);
+      gates[k] = gates_.get() + k * sizes_.gate_width;
+      recurrent[k] = gates[k] + sizes_.h_offset;
+    });
     const int shares = int(tasks_worth(p_, sizes_, n, n));
     parallel_for(shares, p_.threads, [&](int share) {
       const Index from = n * share / shares, count = n * (share + 1) / shares - from;
@@ -188,10 +184,9 @@ template <class T> class Backward {
 
   const T* saved_row(Index s, Index r) const { return args_.saved + (sequences_.offset(s) + r) * sizes_.saved_width; }
   const T* saved_cell(Index s, Index r) const { return saved_row(s, r) + sizes_.cell_offset; }
-  const T* gates_row(Index first, Index s, Index r) const {
-    return again_ ? gates_.get() + (sequences_.offset(s) - sequences_.offset(first) + r) * sizes_.gate_width : saved_row(s, r);
+  const T* gates_row(Index s, Index r) const {
+    return again_ ? gates_.get() + chunk_.row(s, r) * sizes_.gate_width : saved_row(s, r);
   }
-  T* a_row(Index first, Index s, Index r) const { return a_.get() + (sequences_.offset(s) - sequences_.offset(first) + r) * a_stride_; }
 
   // The state before step s, P values; in the user's memory, so not padded.
   const T* previous_output(Index s, Index r) const {
@@ -215,24 +210,23 @@ template <class T> class Backward {
   };
 
   // The steps of a chunk for a task's ranks, for all units or, in a team, for a worker's.
-  void carry_back(Workspace& work, Index task, Index first, Index last, Units units, const Member* member,
-                  Stopwatch& watch) {
+  void carry_back(Workspace& work, Index task, Units units, const Member* member, Stopwatch& watch) {
     std::vector<BackwardRow<T>>& rows = work.rows;
     const T** from = work.from.data();
     T** to = work.to.data();
     const auto carry = [&](Index i) { return rows[i].carry; };
     const auto delta = [&](Index i) { return delta_row(deal_.rank(task, i)); };
-    for (Index s = last - 1; s >= first; --s) {
+    for (Index s = chunk_.last - 1; s >= chunk_.first; --s) {
       const Index count = deal_.count(task, sequences_.active(s));
       const auto measure = [&](int which, Index n, const auto& at, Index runs = 1, Index apart = 0) {
         if (norms_.wanted()) norms_.measure(work.norms.data(), which, s, task, count, units, member, n, at, runs, apart);
       };
-      for (Index i = 0; i < count; ++i) rows[i] = enter(s, deal_.rank(task, i), first, units);
+      for (Index i = 0; i < count; ++i) rows[i] = enter(s, deal_.rank(task, i), units);
       if (args_.weights.w_hr) {
         for (Index i = 0; i < count; ++i) {
           const Index r = deal_.rank(task, i);
           from[i] = rows[i].delta;
-          std::copy_n(from[i], p_.P, deltas_.get() + (sequences_.offset(s) - sequences_.offset(first) + r) * sizes_.PP);
+          std::copy_n(from[i], p_.P, deltas_.get() + chunk_.row(s, r) * sizes_.PP);
           to[i] = unprojected_delta_.get() + r * sizes_.HP;
           rows[i].delta = to[i];
         }
@@ -279,19 +273,19 @@ template <class T> class Backward {
     }
   }
 
-  BackwardRow<T> enter(Index s, Index r, Index first, Units units) {
+  BackwardRow<T> enter(Index s, Index r, Units units) {
     T* delta = delta_row(r);
     const T* loss = args_.grad_output.data ? sequences_.row(args_.grad_output, s, r) : nullptr;
     if (loss && !adds_late_) kernels_.add(delta + units.first, loss + units.first, width(units));
     BackwardRow<T> row{};
     row.delta = delta;
     row.loss = adds_late_ ? loss : nullptr;
-    row.a = a_row(first, s, r);
+    row.a = a_.get() + chunk_.row(s, r) * a_stride_;
     if (!sizes_.cell.keeps_gates) {
       row.h = with_padding(sequences_.row(args_.output, s, r), h_.get() + r * sizes_.PP);
       return row;
     }
-    row.gates = gates_row(first, s, r);
+    row.gates = gates_row(s, r);
     row.carry = carry_.get() + r * sizes_.HP;
     if (sizes_.cell.has_bypass) row.h_prev = with_padding(previous_output(s, r), h_prev_.get() + r * sizes_.PP);
     if (sizes_.cell.has_cell) {
@@ -315,92 +309,44 @@ template <class T> class Backward {
 
   // ---- without order in time ----------------------------------------------------------------------------------------
 
-  void collect(Index first, Index last, bool first_chunk) {
-    if (!wants_weights() && !args_.grad_x.data) return;
-    const Index n = sequences_.offset(last) - sequences_.offset(first);
+  void collect(bool first_chunk) {
+    if (!weight_gradients_.wanted() && !args_.grad_x.data) return;
+    const Index n = chunk_.rows();
     std::vector<const T*> x(n), h(n), a(n), unprojected(args_.grad_w_hr ? n : 0);
     std::vector<T*> grad_x(args_.grad_x.data ? n : 0);
-    Index k = 0;
-    for (Index s = first; s < last; ++s)
-      for (Index r = 0; r < sequences_.active(s); ++r, ++k) {
-        x[k] = sequences_.row(args_.x, s, r);
-        h[k] = previous_output(s, r);
-        a[k] = a_.get() + k * a_stride_;
-        if (args_.grad_x.data) grad_x[k] = sequences_.row(args_.grad_x, s, r);
-        if (args_.grad_w_hr) {
-          T* output = unprojected_.get() + k * sizes_.HP;
-          kernels_.lstm_output(output, gates_row(first, s, r), saved_cell(s, r), sizes_.HP);
-          unprojected[k] = output;
-        }
+    chunk_.visit([&](Index k, Index s, Index r) {
+      x[k] = sequences_.row(args_.x, s, r);
+      h[k] = previous_output(s, r);
+      a[k] = a_.get() + k * a_stride_;
+      if (args_.grad_x.data) grad_x[k] = sequences_.row(args_.grad_x, s, r);
+      if (args_.grad_w_hr) {
+        T* output = unprojected_.get() + k * sizes_.HP;
+        kernels_.lstm_output(output, gates_row(s, r), saved_cell(s, r), sizes_.HP);
+        unprojected[k] = output;
       }
-    const CellShape& cell = sizes_.cell;
+    });
     const bool fresh = first_chunk || p_.untied;
-    const Index gate_rows = cell.gates * p_.H, matrix = p_.untied ? first : 0;
-    const int shares = int(tasks_worth(p_, sizes_, n, std::numeric_limits<Index>::max()));
+    const Index step = chunk_.first, groups = groups_.tasks;
+    const Index shares = tasks_worth(p_, sizes_, n, std::numeric_limits<Index>::max());
+    const Index parts = shares % groups ? shares : shares / groups;  // of a group
     watch_.lap(Stage::moving);
-    parallel_for(shares, p_.threads, [&](int share) {
-      Stopwatch& watch = share == 0 ? watch_ : not_watched_;
-      if (args_.grad_w_ih)
-        weight_gradient(share, shares, fresh, n, x.data(), p_.I, a_.get(), a_stride_, cell.x_order, cell.gates, p_.H,
-                        args_.grad_w_ih + matrix * gate_rows * p_.I);
-      if (args_.grad_w_hh && !(p_.untied && first == 0))
-        weight_gradient(share, shares, fresh, n, h.data(), p_.P, a_.get() + sizes_.h_offset, a_stride_, cell.h_order, cell.gates,
-                        p_.H, args_.grad_w_hh + (p_.untied ? matrix - 1 : 0) * gate_rows * p_.P);
-      if (args_.grad_w_hr)
-        weight_gradient(share, shares, fresh, n, unprojected.data(), p_.H, deltas_.get(), sizes_.PP, identity_order, 1, p_.P,
-                        args_.grad_w_hr);
-      bias_gradient(share, shares, fresh, n, a_.get(), cell.x_order, args_.grad_b_ih ? args_.grad_b_ih + matrix * gate_rows : nullptr);
-      bias_gradient(share, shares, fresh, n, a_.get() + sizes_.h_offset, cell.h_order,
-                    args_.grad_b_hh ? args_.grad_b_hh + matrix * gate_rows : nullptr);
+    parallel_for(int(groups * parts), int(shares), [&](int task) {
+      Stopwatch& watch = task == 0 || shares == 1 ? watch_ : not_watched_;
+      // A thread takes the group whose sequences it has carried back.
+      const Index group = groups_.block ? task / parts : task % groups, part = groups_.block ? task % parts : task / groups;
+      const Index begin = chunk_.begin(group), count = chunk_.begin(group + 1) - begin;
+      weight_gradients_.add(group, part, parts, fresh, step,
+                            {count, x.data() + begin, h.data() + begin, a_.get() + begin * a_stride_, a_stride_,
+                             args_.grad_w_hr ? unprojected.data() + begin : nullptr,
+                             args_.grad_w_hr ? deltas_.get() + begin * sizes_.PP : nullptr});
       watch.lap(Stage::weights);
       if (args_.grad_x.data) {
-        const Index from = n * share / shares, to = n * (share + 1) / shares;
-        if (to > from) w_ih_.multiply(matrix, to - from, a.data() + from, grad_x.data() + from);
+        const Index from = begin + count * part / parts, to = begin + count * (part + 1) / parts;
+        if (to > from) w_ih_.multiply(p_.untied ? step : 0, to - from, a.data() + from, grad_x.data() + from);
       }
       watch.lap(Stage::input_gradient);
     });
     watch_.lap(Stage::waiting);
-  }
-
-  // gradient[order[g] * rows + m][:] += sum over k of a[k][g * padded(rows) + m] * inputs[k][:]; this share's part of (g, m).
-  void weight_gradient(Index share, Index shares, bool fresh, Index n, const T* const* inputs, Index columns, const T* a,
-                       Index a_stride, const int* order, Index gates, Index rows, T* gradient) const {
-    const Index from = gates * rows * share / shares, to = gates * rows * (share + 1) / shares;
-    if (from == to) return;
-    const Index width = kernels_.panel_width;
-    std::vector<const T*> a_columns(to - from);
-    std::vector<T*> c(to - from);
-    const Scratch<T> panel(n * width);
-    Product<T> p{};
-    p.rows = to - from;
-    p.depth = n;
-    p.segments = 1;
-    p.a_step = a_stride;
-    p.a = a_columns.data();
-    p.b = panel.get();
-    p.c = c.data();
-    p.start = fresh ? Start::zero : Start::accumulate;
-    for (Index column = 0; column < columns; column += width) {
-      p.columns = std::min(width, columns - column);
-      for (Index m = from; m < to; ++m) {
-        const Index gate = m / rows, unit = m % rows;
-        a_columns[m - from] = a + gate * padded<T>(rows) + unit;
-        c[m - from] = gradient + (order[gate] * rows + unit) * columns + column;
-      }
-      kernels_.pack_rows(panel.get(), inputs, n, column, column + p.columns);
-      kernels_.product(p);
-    }
-  }
-
-  void bias_gradient(Index share, Index shares, bool fresh, Index n, const T* a, const int* order, T* gradient) const {
-    if (!gradient) return;
-    for (Index gate = 0; gate < sizes_.cell.gates; ++gate) {
-      const Index from = p_.H * share / shares, count = p_.H * (share + 1) / shares - from;
-      const Scratch<T> sums(count, true);  // of this chunk alone, as in the products
-      for (Index k = 0; k < n; ++k) kernels_.add(sums.get(), a + k * a_stride_ + gate * sizes_.HP + from, count);
-      T* total = gradient + order[gate] * p_.H + from;
-      fresh ? void(std::copy_n(sums.get(), count, total)) : kernels_.add(total, sums.get(), count);
-    }
   }
 
   const BackwardArgs<T>& args_;
@@ -416,6 +362,9 @@ template <class T> class Backward {
   const std::unique_ptr<Again> again_;
   const Scratch<T> delta_, carry_, cell_, c0_, h_, h_prev_, zeros_, unprojected_delta_;
   const bool adds_late_;  // the loss's own gradient is added in the pointwise stage: whole vectors of it can be read
+  const WeightGradients<T> weight_gradients_;
+  const Deal groups_;  // of sequences whose gradients of weights are summed up apart
+  Chunk chunk_;
   Norms<T> norms_;
   const Index a_stride_;
   Scratch<T> a_, gates_, deltas_, unprojected_;

@@ -54,6 +54,19 @@ template <class T> void Sequences::clear_padding(const Rows<T>& rows, Index widt
   });
 }
 
+void Chunk::take(Index first_step, Index last_step) {
+  first = first_step;
+  last = last_step;
+  begin_.clear();
+  Index row = 0;
+  for (Index group = 0; group < groups_.tasks; ++group)
+    for (Index s = first; s < last; ++s) {
+      begin_.push_back(row);
+      row += groups_.count(group, sequences_.active(s));
+    }
+  begin_.push_back(row);
+}
+
 template void Sequences::clear_padding(const Rows<float>&, Index, int) const;
 template void Sequences::clear_padding(const Rows<double>&, Index, int) const;
 

@@ -53,8 +53,37 @@ struct Deal {
     return active > task ? (active - task - 1) / tasks + 1 : 0;
   }
   Index rank(Index task, Index i) const { return block ? task * block + i : task + i * tasks; }
+  Index task(Index rank) const { return block ? rank / block : rank % tasks; }   // the other way round: rank(task, place) is
+  Index place(Index rank) const { return block ? rank % block : rank / tasks; }  // the rank
 
   const Index tasks, block;
+};
+
+// A chunk of steps, whose rows (steps times sequences) lie one after another in scratch: group by group of sequences, then step by step.
+class Chunk {
+ public:
+  Chunk(const Sequences& sequences, const Deal& groups) : sequences_(sequences), groups_(groups) {}
+
+  void take(Index first_step, Index last_step);
+
+  Index rows() const { return begin_.back(); }
+  Index begin(Index group) const { return begin_[group * (last - first)]; }
+  Index row(Index s, Index r) const { return begin_[groups_.task(r) * (last - first) + s - first] + groups_.place(r); }
+  // Calls visit(k, s, r) for every row k.
+  template <class Visit> void visit(Visit&& visit) const {
+    Index k = 0;
+    for (Index group = 0; group < groups_.tasks; ++group)
+      for (Index s = first; s < last; ++s)
+        for (Index i = 0, count = groups_.count(group, sequences_.active(s)); i < count; ++i, ++k)
+          visit(k, s, groups_.rank(group, i));
+  }
+
+  Index first = 0, last = 0;  // steps
+
+ private:
+  const Sequences& sequences_;
+  const Deal& groups_;
+  std::vector<Index> begin_;  // of each group and step, and the end of all
 };
 
 }  // namespace throughtime
