@@ -342,7 +342,7 @@ template <class T> class Backward {
       watch.lap(Stage::weights);
       if (args_.grad_x.data) {
         const Index from = begin + count * part / parts, to = begin + count * (part + 1) / parts;
-        if (to > from) w_ih_.multiply(p_.untied ? step : 0, to - from, a.data() + from, grad_x.data() + from);
+        if (to > from) w_ih_.multiply(p_.untied ? step : 0, to - from, a.data() + from, grad_x.data() + from, true);
       }
       watch.lap(Stage::input_gradient);
     });

@@ -118,7 +118,7 @@ template <class T> class Forward {
         }
       const Index matrix = p_.untied ? first : 0;
       const T* bias = bias_.get() + matrix * sizes_.gate_width;
-      w_ih_.multiply(matrix, n, work.from.data(), work.to.data(), bias, units);
+      w_ih_.multiply(matrix, n, work.from.data(), work.to.data(), bias, units, !work.gates.get());
       start_recurrent_part(sizes_, bias, work.to.data(), n, units);
       watch.lap(Stage::input);
 

@@ -66,7 +66,7 @@ template <class T> class WeightGradients {
     if (sums[w_hr])
       weight({share, shares, fresh, rows.count}, rows.unprojected, p_.H, rows.projected, sizes_.PP, identity_order, 1, p_.P, sums[w_hr]);
     if (sums[b_ih]) bias({share, shares, fresh, rows.count}, rows.a, rows.a_stride, cell.x_order, sums[b_ih] + matrix * gate_rows);
-    if (sums[b_hh]) bias({share, shares, fresh, rows.count}, recurrent, rows.a_stride, cell.h_order, sums[b_hh] + matrix * gate_rows);
+    if (sums[b_hh] && !one_bias()) bias({share, shares, fresh, rows.count}, recurrent, rows.a_stride, cell.h_order, sums[b_hh] + matrix * gate_rows);
   }
 
   // Puts the sums of the groups together; zeros, if there was no step at all.
@@ -81,11 +81,15 @@ template <class T> class WeightGradients {
         });
       }
     }
+    if (one_bias()) std::copy_n(sums_[0][b_ih], size(b_ih), sums_[0][b_hh]);
   }
 
  private:
   enum { w_ih, w_hh, b_ih, b_hh, w_hr, kinds };
   static constexpr int identity_order[1] = {0};
+
+  // Where both biases are added to the same pre-activations, their gradients are the same.
+  bool one_bias() const { return sizes_.h_offset == 0 && sums_[0][b_ih] && sums_[0][b_hh]; }
 
   // A share of the sums over so many rows, which they begin with or not.
   struct Part {
@@ -122,6 +126,7 @@ template <class T> class WeightGradients {
     p.b = panel.get();
     p.c = c.data();
     p.start = part.fresh ? Start::zero : Start::accumulate;
+    p.c_is_far = true;
     for (Index column = 0; column < columns; column += width) {
       p.columns = std::min(width, columns - column);
       for (Index m = from; m < to; ++m) {

@@ -89,9 +89,11 @@ void ForwardWeight<T>::run(void (*kernel)(const Product<T>&), Product<T>& p, Ind
 }
 
 template <class T>
-void ForwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias, Units units) const {
+void ForwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias, Units units,
+                                bool c_is_far) const {
   if (packed_) {
     Product<T> p{};
+    p.c_is_far = c_is_far;
     p.rows = rows;
     p.a = a;
     p.c = c;
@@ -146,8 +148,10 @@ Product<T> BackwardWeight<T>::product(Index matrix, Index rows, const T* const* 
 }
 
 template <class T>
-void BackwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c) const {
-  kernels_.product(product(matrix, rows, a, c));
+void BackwardWeight<T>::multiply(Index matrix, Index rows, const T* const* a, T* const* c, bool c_is_far) const {
+  Product<T> p = product(matrix, rows, a, c);
+  p.c_is_far = c_is_far;
+  kernels_.product(p);
 }
 
 template <class T>

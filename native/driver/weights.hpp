@@ -41,7 +41,7 @@ template <class T> class ForwardWeight {
   ForwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K, Index matrices,
                 bool pack, Users users);
   // rows of C += (or = bias +) rows of A times W^T, columns from c's pointers on.
-  void multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias, Units units) const;
+  void multiply(Index matrix, Index rows, const T* const* a, T* const* c, const T* bias, Units units, bool c_is_far = false) const;
   // The same for the only sequence of a batch, at step s.
   void multiply_single(Index matrix, Index s, const T* const* a, T* const* c, Units units) const;
   Units all() const { return {0, HP_}; }
@@ -63,7 +63,7 @@ template <class T> class BackwardWeight {
  public:
   BackwardWeight(const Kernels<T>& kernels, const T* w, const int* order, int gates, Index H, Index K, Index matrices,
                  Users users);
-  void multiply(Index matrix, Index rows, const T* const* a, T* const* c) const;
+  void multiply(Index matrix, Index rows, const T* const* a, T* const* c, bool c_is_far = false) const;
   void multiply_single(Index matrix, Index s, const T* const* a, T* const* c, Units units) const;
 
  private:

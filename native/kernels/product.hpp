@@ -21,6 +21,11 @@ void tile(const Product<T>& p, const T* const* a, const T* b, T* const* c, const
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) acc[i][j] = p.start == Start::bias ? load(bias + j * L) : Vector<T>{};
+  if (p.c_is_far)
+#pragma GCC unroll 6
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) __builtin_prefetch(c[i] + j * L, 1);
   const Index step = p.a_step;
   for (Index g = 0; g < p.segments; ++g) {
     const T* row[R];
@@ -250,10 +255,13 @@ void pack_transposed(T* panels, const T* w, const int* order, int segments, Inde
 
 template <class T>
 void pack_rows(T* panels, const T* const* rows, Index depth, Index n_first, Index n_last) {
+  constexpr Index ahead = 16, line = 64 / Index(sizeof(T));  // rows fetched ahead: they may come from far, and from anywhere
   for (Index column = n_first; column < n_last; column += panel_width<T>) {
     const Index valid = smaller(n_last - column, panel_width<T>);
     const Index width = (valid + lanes<T> - 1) / lanes<T> * lanes<T>;
     for (Index k = 0; k < depth; ++k, panels += width) {
+      if (k + ahead < depth)
+        for (Index n = 0; n < valid; n += line) __builtin_prefetch(rows[k + ahead] + column + n);
       const T* from = rows[k] + column;
       Index n = 0;
       for (; n + lanes<T> <= valid; n += lanes<T>) store(panels + n, load(from + n));

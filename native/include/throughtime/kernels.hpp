@@ -29,6 +29,7 @@ template <class T> struct Product {
   T* const* c;    // columns that are no multiple of a vector are handled
   Start start;
   const T* bias;  // [columns rounded up to a vector], for Start::bias
+  bool c_is_far;  // not in a near cache: it is fetched while the chains are added up
   // product_single: the order of panels. Turned round at every step, what a slightly too small cache still holds of the
   // last step is read first (with one order for all steps it would just have been thrown out).
   bool last_panel_first;
