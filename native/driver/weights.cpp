@@ -115,7 +115,7 @@ void ForwardWeight<T>::multiply_single(Index matrix, Index s, const T* const* a,
   p.a = a;
   p.c = c;
   p.start = Start::accumulate;
-  p.last_panel_first = s & 1;
+  p.backwards = s & 1;
   run(kernels_.product_single, p, matrix, units);
 }
 
@@ -159,7 +159,7 @@ void BackwardWeight<T>::multiply_single(Index matrix, Index s, const T* const* a
   Product<T> p = product(matrix, 1, a, c);
   p.first = units.first;
   p.columns = std::min(units.last, K_);
-  p.last_panel_first = s & 1;
+  p.backwards = s & 1;
   kernels_.product_single(p);
 }
 
@@ -170,7 +170,7 @@ template <class T> Index tasks_worth(const Problem& p, const Sizes<T>& sizes, In
 }
 
 template <class T> int team_size(const Kernels<T>& kernels, const Problem& p, const Sizes<T>& sizes) {
-  constexpr Index worth_waiting = 400 * 1024;  // bytes read at every step; a wait for one another costs as long as reading some 20 K
+  constexpr Index worth_waiting = 190 * 1024;  // bytes read at every step; a wait for one another costs as long as reading some 20 K
   const Index panels = sizes.HP / kernels.panel_width;
   const bool divides = p.H == p.P && p.H == panels * kernels.panel_width;  // whole panels, no padding, no projection
   if (p.B != 1 || p.untied || !divides || sizes.product_width * p.H * Index(sizeof(T)) < worth_waiting) return 1;

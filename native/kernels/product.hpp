@@ -64,37 +64,35 @@ void tile(const Product<T>& p, const T* const* a, const T* b, T* const* c, const
 // One row, every chain of additions split in CHAINS.
 template <class T, int NV, int CHAINS>
 void single(const Product<T>& p, const T* b, T* c, const T* bias, Index valid) {
-  constexpr int L = lanes<T>;
+  constexpr int L = lanes<T>, width = NV * L;
   Vector<T> acc[CHAINS][NV] = {};
-  const Index step = p.a_step;
-  for (Index g = 0; g < p.segments; ++g) {
+  const Index whole = p.depth / CHAINS * CHAINS;
+  for (Index i = 0; i < p.segments; ++i) {
+    const Index g = p.backwards ? p.segments - 1 - i : i;
     const T* a = p.a[0] + g * p.a_segment;
-    Index k = 0;
-    for (; k + CHAINS <= p.depth; k += CHAINS, b += CHAINS * NV * L)
+    const T* rows = b + g * p.depth * width;
+    const auto add = [&](Index k, int chain) {
+      const Vector<T> value = splat(a[k]);
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) acc[chain][j] += value * load(rows + k * width + j * L);
+    };
+    for (Index done = 0; done < whole; done += CHAINS) {
+      const Index k = p.backwards ? whole - CHAINS - done : done;
 #pragma GCC unroll 8
-      for (int s = 0; s < CHAINS; ++s) {
-        const Vector<T> value = splat(a[(k + s) * step]);
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; ++j) acc[s][j] += value * load(b + (s * NV + j) * L);
-      }
-    for (; k < p.depth; ++k, b += NV * L) {
-      const Vector<T> value = splat(a[k * step]);
-#pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) acc[0][j] += value * load(b + j * L);
+      for (int s = 0; s < CHAINS; ++s) add(k + s, s);
     }
+    for (Index k = whole; k < p.depth; ++k) add(k, 0);
   }
 #pragma GCC unroll 4
   for (int j = 0; j < NV; ++j) {
-    const Index left = smaller(L, valid - j * L);
-    if (left <= 0) break;
 #pragma GCC unroll 8
-    for (int width = CHAINS / 2; width > 0; width /= 2)
-      for (int s = 0; s < width; ++s) acc[s][j] += acc[s + width][j];
+    for (int half = CHAINS / 2; half > 0; half /= 2)
+      for (int s = 0; s < half; ++s) acc[s][j] += acc[s + half][j];
     Vector<T> result = acc[0][j];
     if (p.start == Start::bias) result += load(bias + j * L);
-    if (p.start == Start::accumulate) result += left == L ? load(c + j * L) : load_first(c + j * L, left);
-    if (left == L) store(c + j * L, result);
-    else store_first(c + j * L, result, left);
+    const Index left = valid - j * L;
+    if (left >= L) store(c + j * L, p.start == Start::accumulate ? result + load(c + j * L) : result);
+    else if (left > 0) store_first(c + j * L, p.start == Start::accumulate ? result + load_first(c + j * L, left) : result, left);
   }
 }
 
@@ -141,7 +139,7 @@ template <class T> void product_single(const Product<T>& p) {
   const Index K = p.segments * p.depth;
   const Index panels = (p.columns - p.first + panel_width<T> - 1) / panel_width<T>;
   for (Index i = 0; i < panels; ++i) {
-    const Index column = p.first + (p.last_panel_first ? panels - 1 - i : i) * panel_width<T>;
+    const Index column = p.first + (p.backwards ? panels - 1 - i : i) * panel_width<T>;
     const Index valid = smaller(p.columns - column, panel_width<T>);
     const T* b = p.b + column * K;
     const T* bias = p.bias + (p.start == Start::bias ? column : 0);
@@ -199,30 +197,58 @@ void matvec(Index rows, Index H, Index depth, const T* w, const T* const* a, T* 
     }
 }
 
-// Transposes a square of vectors in registers: at each width, pairs of rows swap their off-diagonal blocks (Eklundh 1972).
-template <class T> TT_INLINE void transpose(Vector<T> (&rows)[lanes<T>]) {
+// Vectors out of two: element j is the from(j)-th of a and b laid end to end.
+template <class T, class From> TT_INLINE Vector<T> pick(Vector<T> a, Vector<T> b, From from) {
   constexpr int L = lanes<T>;
-#pragma GCC unroll 4
-  for (int width = 1; width < L; width *= 2)
-#pragma GCC unroll 16
-    for (int i = 0; i < L; ++i) {
-      if (i & width) continue;
-      const Vector<T> a = rows[i], b = rows[i + width];
 #if defined(__clang__)
-      for (int j = 0; j < L; ++j) {
-        rows[i][j] = j & width ? b[j - width] : a[j];
-        rows[i + width][j] = j & width ? b[j] : a[j + width];
-      }
+  Vector<T> result;
+  for (int j = 0; j < L; ++j) result[j] = from(j) < L ? a[from(j)] : b[from(j) - L];
+  return result;
 #else
-      Bits<T> upper, lower;
+  Bits<T> place;
 #pragma GCC unroll 16
-      for (int j = 0; j < L; ++j) {
-        upper[j] = j & width ? L + j - width : j;
-        lower[j] = j & width ? L + j : j + width;
-      }
-      rows[i] = __builtin_shuffle(a, b, upper);
-      rows[i + width] = __builtin_shuffle(a, b, lower);
+  for (int j = 0; j < L; ++j) place[j] = from(j);
+  return __builtin_shuffle(a, b, place);
 #endif
+}
+
+// From the lower, or the upper, half of every 128 bits: runs of so many elements of a and b in turn, which processors have an
+// instruction for.
+template <class T, int RUN> TT_INLINE Vector<T> interleave(Vector<T> a, Vector<T> b, bool upper) {
+  constexpr int lane = 16 / int(sizeof(T));
+  return pick<T>(a, b, [=](int j) {
+    const int within = j % lane;
+    return j - within + within / (2 * RUN) * RUN + within % RUN + (upper ? lane / 2 : 0) + within / RUN % 2 * lanes<T>;
+  });
+}
+
+// Transposes a square of vectors in registers: by interleaving within 128 bits; beyond them pairs of rows swap their off-diagonal
+// blocks (Eklundh 1972).
+template <class T> TT_INLINE void transpose(Vector<T> (&rows)[lanes<T>]) {
+  constexpr int L = lanes<T>, lane = 16 / int(sizeof(T));
+#pragma GCC unroll 16
+  for (int i = 0; i < L; i += lane) {
+    Vector<T>* const r = rows + i;
+    const Vector<T> a = interleave<T, 1>(r[0], r[1], false), b = interleave<T, 1>(r[0], r[1], true);
+    if constexpr (lane == 2) {
+      r[0] = a;
+      r[1] = b;
+    } else {
+      const Vector<T> c = interleave<T, 1>(r[2], r[3], false), d = interleave<T, 1>(r[2], r[3], true);
+      r[0] = interleave<T, 2>(a, c, false);
+      r[1] = interleave<T, 2>(a, c, true);
+      r[2] = interleave<T, 2>(b, d, false);
+      r[3] = interleave<T, 2>(b, d, true);
+    }
+  }
+#pragma GCC unroll 4
+  for (int width = lane; width < L; width *= 2)
+#pragma GCC unroll 8
+    for (int k = 0; k < L / 2; ++k) {
+      const int i = k / width * 2 * width + k % width;
+      const Vector<T> a = rows[i], b = rows[i + width];
+      rows[i] = pick<T>(a, b, [=](int j) { return j & width ? L + j - width : j; });
+      rows[i + width] = pick<T>(a, b, [=](int j) { return j & width ? L + j : j + width; });
     }
 }
 

@@ -30,9 +30,9 @@ template <class T> struct Product {
   Start start;
   const T* bias;  // [columns rounded up to a vector], for Start::bias
   bool c_is_far;  // not in a near cache: it is fetched while the chains are added up
-  // product_single: the order of panels. Turned round at every step, what a slightly too small cache still holds of the
-  // last step is read first (with one order for all steps it would just have been thrown out).
-  bool last_panel_first;
+  // product_single: B is read from its end to its beginning. Turned round at every step, what a cache that is too small for all of B
+  // still holds from the last step is read first (with one order for all steps it would just have been thrown out).
+  bool backwards;
 };
 
 // One row of one step in the pointwise stage. All pointers to padded(H) values (gates, a: times segments).
@@ -60,7 +60,7 @@ template <class T> struct Kernels {
   Index vector;       // elements in a vector
   Index panel_width;  // columns in a panel of B
   void (*product)(const Product<T>&);
-  // The same for a single row, with the chain of additions split in several (short chains are bound by latency).
+  // The same for a single row with a_step 1, and the chain of additions split in several (one chain is bound by latency).
   void (*product_single)(const Product<T>&);
   // c[n] += sum_k w[n][k] * a[k], n < H: straight from row-major weights, for when packing would not pay.
   void (*matvec)(Index rows, Index H, Index depth, const T* w, const T* const* a, T* const* c, Index c_offset);
