@@ -220,6 +220,7 @@ class Recurrent(torch.nn.RNNBase):
                     self._tap + index if self._tap else taps.SILENT,
                     self._keep,
                     final_only and last,
+                    stacked=True,
                 )
                 outputs.append(output)
                 finals.append((h_n, c_n) if c_n is not None else (h_n,))
@@ -231,8 +232,8 @@ class Recurrent(torch.nn.RNNBase):
         result = None if final_only else x
         kinds = 2 if cell.has_cell_state else 1
         if len(finals) == 1:
-            return result, tuple(state.unsqueeze(0) for state in finals[0][:kinds])
-        return result, tuple(torch.stack([final[kind] for final in finals]) for kind in range(kinds))
+            return result, finals[0][:kinds]
+        return result, tuple(torch.cat([final[kind] for final in finals]) for kind in range(kinds))
 
     def _run_watched(
         self,

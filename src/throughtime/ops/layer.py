@@ -45,6 +45,7 @@ def layer(
     tap: int = taps.SILENT,
     keep: Keep = "gates",
     final_only: bool = False,
+    stacked: bool = False,
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
     """Run one layer in one direction; differentiable in x, h0, c0 and the weights.
 
@@ -58,6 +59,8 @@ def layer(
         tap: the number under which a recorder may listen to the backward pass.
         keep: what to keep for the way back, if there will be one. Tracers and transforms keep states for checkpoints.
         final_only: leave the output out.
+        stacked: return states with an axis of 1 in front, as a module with one layer does. (To add it afterwards takes a node
+            of the graph and, for a short sequence, a twentieth of all that Python does.)
 
     Returns:
         output [T, B, P] or [N, P] (``None`` with ``final_only``), h_n [B, P], c_n [B, H] (``None``, or empty in a traced
@@ -78,10 +81,16 @@ def layer(
         )
     elif torch._C._are_functorch_transforms_active():
         output, h_n, c_n, _ = _TransformedLayer.apply(cell, layout, tap, _whole(keep), *tensors)
-    elif keep != "nothing":
-        output, h_n, c_n = _Layer.apply(cell, layout, tap, keep, final_only, *tensors)
     else:
-        output, h_n, c_n, _ = run_forward(cell, x, h0, c0, weights, layout, keep=keep, final_only=final_only)
+        if keep != "nothing":
+            output, h_n, c_n = _Layer.apply(cell, layout, tap, keep, final_only, stacked, *tensors)
+        else:
+            output, h_n, c_n, _ = run_forward(
+                cell, x, h0, c0, weights, layout, keep=keep, final_only=final_only, stacked=stacked
+            )  # fmt: skip
+        return None if final_only else output, h_n, c_n
+    if stacked:
+        h_n, c_n = h_n.unsqueeze(0), None if c_n is None else c_n.unsqueeze(0)
     return None if final_only else output, h_n, c_n
 
 
@@ -112,20 +121,24 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, cell: Cell, layout: Layout, tap: int, keep: Keep, final_only: bool, *tensors: Tensor | None
+        ctx: Any, cell: Cell, layout: Layout, tap: int, keep: Keep, final_only: bool, stacked: bool, *tensors: Tensor | None
     ) -> tuple[Tensor | None, Tensor, Tensor | None]:
         x, h0, c0, *weights = tensors
         output, h_n, c_n, saved = run_forward(
-            cell, x, h0, c0, LayerWeights(*weights), layout, keep=keep, final_only=final_only  # type: ignore[arg-type]
+            cell, x, h0, c0, LayerWeights(*weights), layout,  # type: ignore[arg-type]
+            keep=keep, final_only=final_only, stacked=stacked,
         )  # fmt: skip
         # The checkpoints say all: the output is the caller's alone, to write into or to let go.
         _keep(ctx, cell, layout, tap, keep, tensors, None if keep == "checkpoints" else output, saved)
+        ctx.stacked = stacked
         return None if final_only else output, h_n, c_n
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, output, saved = ctx.saved_tensors
         wanted = ctx.needs_input_grad[-len(tensors) :]
+        if ctx.stacked:
+            grads = (grads[0], *(None if grad is None else grad.squeeze(0) for grad in grads[1:3]))
         found = run_backward(ctx.cell, tensors, ctx.layout, ctx.keep, output, saved, grads[:3], wanted, ctx.tap)
         return (*(None,) * (len(ctx.needs_input_grad) - len(tensors)), *found)
 
@@ -141,6 +154,7 @@ class _TransformedLayer(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.stacked = False
         cell, layout, tap, keep, *tensors = inputs
         output_, _, c_n, saved = output
         ctx.mark_non_differentiable(*([saved] if cell.has_cell_state else [c_n, saved]))
@@ -175,16 +189,24 @@ def run_forward(
     *,
     keep: Keep,
     final_only: bool = False,
+    stacked: bool = False,
 ) -> Outputs:
     """The values, without autograd."""
-    if native.serves(x):
-        if keep == "checkpoints":
-            return checkpoints.forward(cell, x, h0, c0, weights, layout, output=not final_only)
-        return native.forward(cell, x, h0, c0, weights, layout, keep=keep, output=keep != "nothing" or not final_only)
-    with torch.no_grad():
-        output, h_n, c_n = _through_torch(cell, x, h0, c0, weights, layout)
-    # No result may be one of the inputs: with T = 0 or length 0 the state comes back as it went in.
-    return output, h_n.clone(), None if c_n is None else c_n.clone(), None
+    if native.serves(x) and keep != "checkpoints":
+        wanted = keep != "nothing" or not final_only
+        return native.forward(cell, x, h0, c0, weights, layout, keep=keep, output=wanted, stacked=stacked)
+    saved = None
+    if keep == "checkpoints" and native.serves(x):
+        output, h_n, c_n, saved = checkpoints.forward(cell, x, h0, c0, weights, layout, output=not final_only)
+    else:
+        with torch.no_grad():
+            output, h_n, c_n = _through_torch(cell, x, h0, c0, weights, layout)
+
+    # No result may be one of the inputs (with T = 0 or length 0 the state comes back as it went in), or a view.
+    def own(state: Tensor) -> Tensor:
+        return (state.unsqueeze(0) if stacked else state).clone()
+
+    return output, own(h_n), None if c_n is None else own(c_n), saved
 
 
 def run_backward(

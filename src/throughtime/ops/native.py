@@ -248,6 +248,7 @@ def forward(
     *,
     keep: Keep,
     output: Tensor | bool = True,
+    stacked: bool = False,
 ) -> tuple[Tensor | None, Tensor, Tensor | None, Tensor | None]:
     """Run one layer in one direction.
 
@@ -260,6 +261,7 @@ def forward(
         layout: lengths and direction.
         keep: what to keep for :func:`backward`, which needs the output, too.
         output: where to put it, [T, B, P] (or [N, P]); or whether to return it at all.
+        stacked: return states with an axis of 1 in front.
 
     Returns:
         output (or ``None``), h_n [B, P], c_n [B, H] (``None`` without a cell state), and an opaque tensor for backward
@@ -273,8 +275,9 @@ def forward(
     call = _Call(cell, x, h0, c0, weights, layout, keep)
     rows = x.shape[:-1]
     result = _empty(x, (*rows, call.P)) if output is True else None if output is False else output
-    h_n = x.new_empty(call.B, call.P)
-    c_n = x.new_empty(call.B, call.H) if cell.has_cell_state else None
+    axes = (1, call.B) if stacked else (call.B,)
+    h_n = x.new_empty(*axes, call.P)
+    c_n = x.new_empty(*axes, call.H) if cell.has_cell_state else None
     width = 0 if keep == "nothing" else saved_width(cell, call.H, f64, keep)
     saved = _empty(x, (rows.numel(), width)) if width else None
     (_native.forward_f64 if f64 else _native.forward_f32)(
