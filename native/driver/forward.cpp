@@ -1,6 +1,6 @@
 // Forward through time. Every task takes its ranks from the first step to the last without waiting for another: the
 // input product runs for a chunk of steps at once, straight into the rows of gates, where the recurrent product of each step
-// is then added and the pointwise stage leaves the activations. A single sequence with weights beyond the cache of one core
+// is then added and the pointwise stage leaves the activations. A single sequence with weights that take long to read
 // goes another way: a team shares its hidden units and waits for one another at every step.
 #include <algorithm>
 #include <memory>

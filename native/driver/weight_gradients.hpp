@@ -2,7 +2,8 @@
 //
 // The sequences of a batch are summed up in two groups, and the two sums are added up at the end. Two threads that have carried
 // their sequences' gradients back then read what they wrote themselves; otherwise half of it would travel from core to core, and
-// its cache lines back again before the next chunk can be written. There are two groups for any number of threads, so that bits do not depend on it.
+// its cache lines back again before the next chunk can be written. There are two groups for any number of threads, so that bits do
+// not depend on it.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -33,11 +34,12 @@ template <class T> class WeightGradients {
         sums_{{args.grad_w_ih, args.grad_w_hh, args.grad_b_ih, args.grad_b_hh, args.grad_w_hr}, {}} {
     if (groups() == 1) return;
     Index count = 0;
-    for (int i = 0; i < kinds; ++i) count += sums_[0][i] ? size(i) : 0;
+    const auto summed = [&](int kind) { return sums_[0][kind] && !(kind == b_hh && one_bias()); };
+    for (int i = 0; i < kinds; ++i) count += summed(i) ? size(i) : 0;
     second_ = Scratch<T>(count);
     T* next = second_.get();
     for (int i = 0; i < kinds; ++i)
-      if (sums_[0][i]) sums_[1][i] = next, next += size(i);
+      if (summed(i)) sums_[1][i] = next, next += size(i);
   }
 
   bool wanted() const {

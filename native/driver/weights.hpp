@@ -78,8 +78,8 @@ template <class T> class BackwardWeight {
 // How many tasks so many rows of steps are worth: each should have enough to do to pay for waking a thread.
 template <class T> Index tasks_worth(const Problem& p, const Sizes<T>& sizes, Index rows, Index most);
 
-// Whether a team should share the units of the only sequence of a batch, waiting for one another at every step: when the
-// recurrent weights are more than the cache of one core holds. 1 if not.
+// Whether a team should share the units of the only sequence of a batch, waiting for one another at every step: when reading
+// the recurrent weights takes longer than that. 1 if not.
 template <class T> int team_size(const Kernels<T>& kernels, const Problem& p, const Sizes<T>& sizes);
 // The units of one worker of a team.
 template <class T> Units share_of_units(const Kernels<T>& kernels, const Sizes<T>& sizes, int worker, int workers);

@@ -393,6 +393,10 @@ class _Call:
         if w_hr is not None and (not cell.projects or w_hr.dim() != 2):
             raise RuntimeError(f"{cell.name}: w_hr has shape {list(w_hr.shape)}, expected [P, H] of an LSTM, or none")
         rows = w_ih.shape[-2]
+        if untied and b_hh is not None:
+            raise RuntimeError(
+                f"{cell.name}: b_hh has shape {list(b_hh.shape)}, expected none beside weights that differ by step"
+            )
         H = rows // gates
         P = H if w_hr is None else w_hr.shape[0]
         of_x, of_h, of_bias = ((T, rows, I), (T - 1, rows, P), (T, rows)) if untied else ((rows, I), (rows, P), (rows,))
