@@ -170,7 +170,9 @@ template <class T> Index tasks_worth(const Problem& p, const Sizes<T>& sizes, In
 }
 
 template <class T> int team_size(const Kernels<T>& kernels, const Problem& p, const Sizes<T>& sizes) {
-  constexpr Index worth_waiting = 190 * 1024;  // bytes read at every step; a wait for one another costs as long as reading some 20 K
+  // Bytes read at every step. A wait for one another costs as long as reading some 20 KiB where cores are near, some 60 where they
+  // are far apart.
+  constexpr Index worth_waiting = 190 * 1024;
   const Index panels = sizes.HP / kernels.panel_width;
   const bool divides = p.H == p.P && p.H == panels * kernels.panel_width;  // whole panels, no padding, no projection
   if (p.B != 1 || p.untied || !divides || sizes.product_width * p.H * Index(sizeof(T)) < worth_waiting) return 1;
