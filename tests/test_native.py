@@ -220,7 +220,7 @@ def split(name: str, dtype: torch.dtype, *sizes: int, **options: object) -> Case
 
 
 # T, B, H, I. Work is shared out in pieces of at least 5e5 multiply-adds (tasks_worth), packing from 256 KiB on (of weights that
-# one thread alone uses from 2 MiB on), and the units of a single sequence where the recurrent weights are above 400 KiB and H
+# one thread alone uses from 2 MiB on), and the units of a single sequence where the recurrent weights are above 190 KiB and H
 # is a multiple of the panel (team_size).
 F32, F64 = torch.float32, torch.float64
 SPLIT = [
@@ -230,6 +230,12 @@ SPLIT = [
     split("lstm", F32, 14, 1, 192, 17),
     split("gru", F64, 30, 1, 160, 30, lengths=(29,), reverse=True),
     split("rnn_tanh", F32, 20, 1, 384, 20),
+    split("lstm", F32, 40, 1, 128, 20),
+    split("gru", F32, 50, 1, 128, 60, reverse=True),
+    split(
+        "lstm", F32, 300, 5, 64, 40, lengths=(300, 12, 9, 300, 1)
+    ),  # gradients of weights in two groups, one of them out of rows
+    split("gru", F32, 150, 7, 90, 30),
     split("gru", F64, 40, 1, 140, 170),
     split("lstm", F32, 20, 1, 150, 140, reverse=True),
     split("lstm", F32, 14, 1, 390, 20),

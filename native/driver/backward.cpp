@@ -1,6 +1,6 @@
 // Back through time. Chunks of steps, the last first. Within a chunk every task carries its ranks from the last step to the
 // first without waiting for another, leaving the gradients of the pre-activations in scratch; then the products that have no
-// order in time (weights, biases, input) are done for the whole chunk, each element by one owner in a fixed order of rows.
+// order in time (weights, biases, input) are done for the whole chunk, in a fixed order of rows.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -17,7 +17,7 @@
 namespace throughtime {
 namespace {
 
-// Rows (steps times sequences) of a group in a chunk: enough to pay for going through the weight gradients once, few enough for the cache.
+// Rows (steps times sequences) of the larger group in a chunk: enough to pay for going through the weight gradients once, few enough for the cache.
 constexpr Index chunk_bytes = 1024 * 1024;
 constexpr Index fewest_rows = 256, most_rows = 512;
 
@@ -53,7 +53,7 @@ template <class T> class Backward {
         zeros_(sizes_.PP, true),
         unprojected_delta_(args.weights.w_hr ? p_.B * sizes_.HP : 0, true),
         adds_late_(p_.P == sizes_.PP && !args.weights.w_hr),
-        weight_gradients_(kernels_, args, sizes_),
+        weight_gradients_(kernels_, args, sizes_, sequences_.total()),
         groups_(weight_gradients_.groups(), p_.B, sequences_.full()),
         chunk_(sequences_, groups_),
         norms_(kernels_, p_, sequences_, deal_, args.taps),
@@ -67,9 +67,11 @@ template <class T> class Backward {
     watch_.lap(Stage::preparing);
     bool first_chunk = true;
     while (last > 0) {
-      Index first = last - 1, rows = sequences_.active(first);
-      while (!p_.untied && first > 0 && rows + sequences_.active(first - 1) <= rows_wanted) rows += sequences_.active(--first);
+      const auto larger_group = [&](Index s) { return groups_.count(0, sequences_.active(s)); };
+      Index first = last - 1, in_group = larger_group(first);
+      while (!p_.untied && first > 0 && in_group + larger_group(first - 1) <= rows_wanted) in_group += larger_group(--first);
       chunk_.take(first, last);
+      const Index rows = chunk_.rows();
       if (a_capacity_ < rows) {
         a_capacity_ = rows;
         a_ = Scratch<T>(rows * a_stride_);
@@ -105,11 +107,7 @@ template <class T> class Backward {
   }
 
  private:
-  static constexpr int identity_order[1] = {0};
-
-  Index chunk_rows() const {
-    return groups_.tasks * std::clamp<Index>(chunk_bytes / (a_stride_ * Index(sizeof(T))), fewest_rows, most_rows);
-  }
+  Index chunk_rows() const { return std::clamp<Index>(chunk_bytes / (a_stride_ * Index(sizeof(T))), fewest_rows, most_rows); }
 
   // Of products over all rows of a chunk.
   Users everybody() const { return {p_.threads, p_.threads, false}; }
@@ -328,23 +326,27 @@ template <class T> class Backward {
     const bool fresh = first_chunk || p_.untied;
     const Index step = chunk_.first, groups = groups_.tasks;
     const Index shares = tasks_worth(p_, sizes_, n, std::numeric_limits<Index>::max());
-    const Index parts = shares % groups ? shares : shares / groups;  // of a group
+    // A thread takes part in the group whose sequences it has carried back; in every group, where that would leave some with more to do.
+    const bool apart = shares % groups == 0 && 8 * chunk_.begin(1) <= 5 * n, neighbours = groups_.block;
+    const Index parts = apart ? shares / groups : shares;  // of a group
     watch_.lap(Stage::moving);
-    parallel_for(int(groups * parts), int(shares), [&](int task) {
-      Stopwatch& watch = task == 0 || shares == 1 ? watch_ : not_watched_;
-      // A thread takes the group whose sequences it has carried back.
-      const Index group = groups_.block ? task / parts : task % groups, part = groups_.block ? task % parts : task / groups;
-      const Index begin = chunk_.begin(group), count = chunk_.begin(group + 1) - begin;
-      weight_gradients_.add(group, part, parts, fresh, step,
-                            {count, x.data() + begin, h.data() + begin, a_.get() + begin * a_stride_, a_stride_,
-                             args_.grad_w_hr ? unprojected.data() + begin : nullptr,
-                             args_.grad_w_hr ? deltas_.get() + begin * sizes_.PP : nullptr});
-      watch.lap(Stage::weights);
-      if (args_.grad_x.data) {
-        const Index from = begin + count * part / parts, to = begin + count * (part + 1) / parts;
-        if (to > from) w_ih_.multiply(p_.untied ? step : 0, to - from, a.data() + from, grad_x.data() + from, true);
+    parallel_for(int(shares), p_.threads, [&](int share) {
+      Stopwatch& watch = share == 0 ? watch_ : not_watched_;
+      for (Index group = 0; group < groups; ++group) {
+        if (apart && group != (neighbours ? share / parts : share % groups)) continue;
+        const Index part = !apart ? share : neighbours ? share % parts : share / groups;
+        const Index begin = chunk_.begin(group), count = chunk_.begin(group + 1) - begin;
+        weight_gradients_.add(group, part, parts, fresh, step,
+                              {count, x.data() + begin, h.data() + begin, a_.get() + begin * a_stride_, a_stride_,
+                               args_.grad_w_hr ? unprojected.data() + begin : nullptr,
+                               args_.grad_w_hr ? deltas_.get() + begin * sizes_.PP : nullptr});
+        watch.lap(Stage::weights);
+        if (args_.grad_x.data) {
+          const Index from = begin + count * part / parts, to = begin + count * (part + 1) / parts;
+          if (to > from) w_ih_.multiply(p_.untied ? step : 0, to - from, a.data() + from, grad_x.data() + from, true);
+        }
+        watch.lap(Stage::input_gradient);
       }
-      watch.lap(Stage::input_gradient);
     });
     watch_.lap(Stage::waiting);
   }

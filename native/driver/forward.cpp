@@ -62,8 +62,6 @@ template <class T> class Forward {
   }
 
  private:
-  static constexpr int identity_order[1] = {0};
-
   Index matrices() const { return p_.untied ? p_.T : 1; }
 
   T* h_row(Index s, Index r) const { return h_.get() + ((s & 1) * p_.B + r) * sizes_.PP; }  // the state before step s

@@ -53,8 +53,9 @@ struct Deal {
     return active > task ? (active - task - 1) / tasks + 1 : 0;
   }
   Index rank(Index task, Index i) const { return block ? task * block + i : task + i * tasks; }
-  Index task(Index rank) const { return block ? rank / block : rank % tasks; }   // the other way round: rank(task, place) is
-  Index place(Index rank) const { return block ? rank % block : rank / tasks; }  // the rank
+  // The other way round: rank(task(r), place(r)) is r.
+  Index task(Index rank) const { return block ? rank / block : rank % tasks; }
+  Index place(Index rank) const { return block ? rank % block : rank / tasks; }
 
   const Index tasks, block;
 };

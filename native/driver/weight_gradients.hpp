@@ -27,10 +27,12 @@ template <class T> class WeightGradients {
     const T* projected;
   };
 
-  WeightGradients(const Kernels<T>& kernels, const BackwardArgs<T>& args, const Sizes<T>& sizes)
+  // steps: of all sequences together.
+  WeightGradients(const Kernels<T>& kernels, const BackwardArgs<T>& args, const Sizes<T>& sizes, Index steps)
       : kernels_(kernels),
         p_(args.problem),
         sizes_(sizes),
+        steps_(steps),
         sums_{{args.grad_w_ih, args.grad_w_hh, args.grad_b_ih, args.grad_b_hh, args.grad_w_hr}, {}} {
     if (groups() == 1) return;
     Index count = 0;
@@ -48,13 +50,16 @@ template <class T> class WeightGradients {
 
   // How many groups of sequences are summed up apart.
   Index groups() const {
-    // Every chunk reads and writes all sums of a group once more: large ones cost more than what they save.
-    constexpr Index most_bytes = 2 * 1024 * 1024;
-    return p_.B > 1 && !p_.untied && (size(w_ih) + size(w_hh)) * Index(sizeof(T)) <= most_bytes ? 2 : 1;
+    // Every chunk, and the end, read and write all sums of a group once more: with large ones, or few steps, that costs more than
+    // it saves.
+    constexpr Index most_bytes = 2 * 1024 * 1024, fewest_steps = 512;
+    const bool worth = steps_ >= fewest_steps && (size(w_ih) + size(w_hh)) * Index(sizeof(T)) <= most_bytes;
+    return p_.B > 1 && !p_.untied && worth ? 2 : 1;
   }
 
   // Adds (or, fresh, begins) the sums of a group with its rows in a chunk; a share of them. `step` counts if weights are untied.
   void add(Index group, Index share, Index shares, bool fresh, Index step, const Rows& rows) const {
+    if (!fresh && !rows.count) return;
     const CellShape& cell = sizes_.cell;
     const T* const recurrent = rows.a + sizes_.h_offset;
     T* const* const sums = sums_[group];
@@ -88,7 +93,6 @@ template <class T> class WeightGradients {
 
  private:
   enum { w_ih, w_hh, b_ih, b_hh, w_hr, kinds };
-  static constexpr int identity_order[1] = {0};
 
   // Where both biases are added to the same pre-activations, their gradients are the same.
   bool one_bias() const { return sizes_.h_offset == 0 && sums_[0][b_ih] && sums_[0][b_hh]; }
@@ -154,6 +158,7 @@ template <class T> class WeightGradients {
   const Kernels<T>& kernels_;
   const Problem& p_;
   const Sizes<T>& sizes_;
+  const Index steps_;
   T* sums_[2][kinds];  // of each group, or null where not wanted; the first in the caller's memory
   Scratch<T> second_;
 };

@@ -34,6 +34,9 @@ struct Users {
   bool team;
 };
 
+// Of a matrix that has one gate, as a projection has.
+constexpr int identity_order[1] = {0};
+
 // The operand of x W^T or h W^T: W [gates * H, K], for all steps of an untied network one after another.
 template <class T> class ForwardWeight {
  public:

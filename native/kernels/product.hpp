@@ -214,11 +214,11 @@ template <class T, class From> TT_INLINE Vector<T> pick(Vector<T> a, Vector<T> b
 
 // From the lower, or the upper, half of every 128 bits: runs of so many elements of a and b in turn, which processors have an
 // instruction for.
-template <class T, int RUN> TT_INLINE Vector<T> interleave(Vector<T> a, Vector<T> b, bool upper) {
+template <class T, int RUN, bool UPPER> TT_INLINE Vector<T> interleave(Vector<T> a, Vector<T> b) {
   constexpr int lane = 16 / int(sizeof(T));
-  return pick<T>(a, b, [=](int j) {
+  return pick<T>(a, b, [](int j) {
     const int within = j % lane;
-    return j - within + within / (2 * RUN) * RUN + within % RUN + (upper ? lane / 2 : 0) + within / RUN % 2 * lanes<T>;
+    return j - within + within / (2 * RUN) * RUN + within % RUN + (UPPER ? lane / 2 : 0) + within / RUN % 2 * lanes<T>;
   });
 }
 
@@ -229,16 +229,16 @@ template <class T> TT_INLINE void transpose(Vector<T> (&rows)[lanes<T>]) {
 #pragma GCC unroll 16
   for (int i = 0; i < L; i += lane) {
     Vector<T>* const r = rows + i;
-    const Vector<T> a = interleave<T, 1>(r[0], r[1], false), b = interleave<T, 1>(r[0], r[1], true);
+    const Vector<T> a = interleave<T, 1, false>(r[0], r[1]), b = interleave<T, 1, true>(r[0], r[1]);
     if constexpr (lane == 2) {
       r[0] = a;
       r[1] = b;
     } else {
-      const Vector<T> c = interleave<T, 1>(r[2], r[3], false), d = interleave<T, 1>(r[2], r[3], true);
-      r[0] = interleave<T, 2>(a, c, false);
-      r[1] = interleave<T, 2>(a, c, true);
-      r[2] = interleave<T, 2>(b, d, false);
-      r[3] = interleave<T, 2>(b, d, true);
+      const Vector<T> c = interleave<T, 1, false>(r[2], r[3]), d = interleave<T, 1, true>(r[2], r[3]);
+      r[0] = interleave<T, 2, false>(a, c);
+      r[1] = interleave<T, 2, true>(a, c);
+      r[2] = interleave<T, 2, false>(b, d);
+      r[3] = interleave<T, 2, true>(b, d);
     }
   }
 #pragma GCC unroll 4

@@ -31,7 +31,8 @@ template <class T> struct Product {
   const T* bias;  // [columns rounded up to a vector], for Start::bias
   bool c_is_far;  // not in a near cache: it is fetched while the chains are added up
   // product_single: B is read from its end to its beginning. Turned round at every step, what a cache that is too small for all of B
-  // still holds from the last step is read first (with one order for all steps it would just have been thrown out).
+  // still holds from the last step is read first (with one order for all steps it would just have been thrown out). So sums are
+  // taken in another order, and the last bits differ, at every other step.
   bool backwards;
 };
 

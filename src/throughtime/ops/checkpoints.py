@@ -56,8 +56,8 @@ def forward(
         output: whether to return it.
 
     Returns:
-        output [T, B, P] or [N, P] (or ``None``), h_n [B, P], c_n [B, H] (``None`` without a cell state), and the checkpoints
-        [S, B, P (+ H)] for :func:`backward`.
+        output [T, B, P] or [N, P] (or ``None``), h_n [B, P], c_n [B, H] (``None`` without a cell state), both views, and the
+        checkpoints [S, B, P (+ H)] for :func:`backward`.
     """
     _, batch = native.steps_and_batch(x, layout)
     H, P = _sizes(cell, weights)
@@ -80,7 +80,7 @@ def forward(
         h[:n] = h_n
         if c is not None and c_n is not None:
             c[:n] = c_n
-    return whole, h.contiguous(), None if c is None else c.contiguous(), checkpoints
+    return whole, h, c, checkpoints
 
 
 def backward(

@@ -64,7 +64,7 @@ def layer(
 
     Returns:
         output [T, B, P] or [N, P] (``None`` with ``final_only``), h_n [B, P], c_n [B, H] (``None``, or empty in a traced
-        graph, without a cell state).
+        graph, without a cell state); stacked, h_n [1, B, P] and c_n [1, B, H].
 
     Raises:
         ValueError: lengths outside 0..T.
@@ -129,8 +129,7 @@ class _Layer(torch.autograd.Function):
             keep=keep, final_only=final_only, stacked=stacked,
         )  # fmt: skip
         # The checkpoints say all: the output is the caller's alone, to write into or to let go.
-        _keep(ctx, cell, layout, tap, keep, tensors, None if keep == "checkpoints" else output, saved)
-        ctx.stacked = stacked
+        _keep(ctx, cell, layout, tap, keep, stacked, tensors, None if keep == "checkpoints" else output, saved)
         return None if final_only else output, h_n, c_n
 
     @staticmethod
@@ -154,11 +153,10 @@ class _TransformedLayer(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.stacked = False
         cell, layout, tap, keep, *tensors = inputs
         output_, _, c_n, saved = output
         ctx.mark_non_differentiable(*([saved] if cell.has_cell_state else [c_n, saved]))
-        _keep(ctx, cell, layout, tap, keep, tensors, output_, saved)
+        _keep(ctx, cell, layout, tap, keep, False, tensors, output_, saved)
 
     backward = _Layer.backward
 
@@ -169,11 +167,12 @@ def _keep(
     layout: Layout,
     tap: int,
     keep: Keep,
+    stacked: bool,
     tensors: Sequence[Tensor | None],
     output: Tensor | None,
     saved: Tensor | None,
 ) -> None:
-    ctx.cell, ctx.layout, ctx.tap, ctx.keep = cell, layout, tap, keep
+    ctx.cell, ctx.layout, ctx.tap, ctx.keep, ctx.stacked = cell, layout, tap, keep, stacked
     # Gradients that did not arrive stay None: no zeros are made and read for them.
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, output, saved)
@@ -192,15 +191,16 @@ def run_forward(
     stacked: bool = False,
 ) -> Outputs:
     """The values, without autograd."""
-    if native.serves(x) and keep != "checkpoints":
-        wanted = keep != "nothing" or not final_only
-        return native.forward(cell, x, h0, c0, weights, layout, keep=keep, output=wanted, stacked=stacked)
+    output: Tensor | None
     saved = None
-    if keep == "checkpoints" and native.serves(x):
-        output, h_n, c_n, saved = checkpoints.forward(cell, x, h0, c0, weights, layout, output=not final_only)
-    else:
+    if not native.serves(x):
         with torch.no_grad():
             output, h_n, c_n = _through_torch(cell, x, h0, c0, weights, layout)
+    elif keep == "checkpoints":
+        output, h_n, c_n, saved = checkpoints.forward(cell, x, h0, c0, weights, layout, output=not final_only)
+    else:
+        wanted = keep != "nothing" or not final_only
+        return native.forward(cell, x, h0, c0, weights, layout, keep=keep, output=wanted, stacked=stacked)
 
     # No result may be one of the inputs (with T = 0 or length 0 the state comes back as it went in), or a view.
     def own(state: Tensor) -> Tensor:

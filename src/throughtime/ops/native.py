@@ -264,8 +264,8 @@ def forward(
         stacked: return states with an axis of 1 in front.
 
     Returns:
-        output (or ``None``), h_n [B, P], c_n [B, H] (``None`` without a cell state), and an opaque tensor for backward
-        (``None`` if there is nothing to keep).
+        output (or ``None``), h_n [B, P], c_n [B, H] (``None`` without a cell state; stacked, [1, B, P] and [1, B, H]), and an
+        opaque tensor for backward (``None`` if there is nothing to keep).
 
     Raises:
         ValueError: lengths outside 0..T.
