@@ -203,7 +203,8 @@ class Recurrent(torch.nn.RNNBase):
             layouts = _FULL[:directions]
         else:
             layouts = tuple(Layout(lengths, packed, direction == 1) for direction in range(directions))
-        split = [state.unbind(0) for state in states]
+        h_0 = states[0].unbind(0) if states else None
+        c_0 = states[1].unbind(0) if len(states) > 1 else None
         finals: list[tuple[Tensor, ...]] = []
         for depth in range(self.num_layers):
             outputs: list[Tensor | None] = []
@@ -213,8 +214,8 @@ class Recurrent(torch.nn.RNNBase):
                 output, h_n, c_n = layer(
                     cell,
                     x,
-                    split[0][index] if split else None,
-                    split[1][index] if len(split) > 1 else None,
+                    h_0[index] if h_0 else None,
+                    c_0[index] if c_0 else None,
                     self._layer_weights(weights[index]),
                     layout,
                     self._tap + index if self._tap else taps.SILENT,

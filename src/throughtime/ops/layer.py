@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -70,8 +70,14 @@ def layer(
         ValueError: lengths outside 0..T.
     """
     tensors = (x, h0, c0, *weights)
-    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
+    if not torch.is_grad_enabled():
         keep = "nothing"
+    else:
+        for tensor in tensors:  # no generator: this is on the way of every call
+            if tensor is not None and tensor.requires_grad:
+                break
+        else:
+            keep = "nothing"
     output: Tensor | None
     if forward_ad._current_level >= 0:  # forward-mode derivatives: a kernel would drop them
         output, h_n, c_n = _through_torch(cell, x, h0, c0, weights, layout)
@@ -83,7 +89,7 @@ def layer(
         output, h_n, c_n, _ = _TransformedLayer.apply(cell, layout, tap, _whole(keep), *tensors)
     else:
         if keep != "nothing":
-            output, h_n, c_n = _Layer.apply(cell, layout, tap, keep, final_only, stacked, *tensors)
+            output, h_n, c_n = _Layer.apply(_Run(cell, layout, tap, keep, final_only, stacked), *tensors)
         else:
             output, h_n, c_n, _ = run_forward(
                 cell, x, h0, c0, weights, layout, keep=keep, final_only=final_only, stacked=stacked
@@ -112,6 +118,17 @@ def _traced(tensors: Sequence[Tensor | None]) -> bool:
     )
 
 
+class _Run(NamedTuple):
+    """What is no tensor of a call of :func:`layer`: one argument, since autograd looks at every one."""
+
+    cell: Cell
+    layout: Layout
+    tap: int
+    keep: Keep
+    final_only: bool = False
+    stacked: bool = False
+
+
 class _Layer(torch.autograd.Function):
     """The eager way through autograd.
 
@@ -120,25 +137,25 @@ class _Layer(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, cell: Cell, layout: Layout, tap: int, keep: Keep, final_only: bool, stacked: bool, *tensors: Tensor | None
-    ) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    def forward(ctx: Any, run: _Run, *tensors: Tensor | None) -> tuple[Tensor | None, Tensor, Tensor | None]:
         x, h0, c0, *weights = tensors
+        cell, layout, _, keep, final_only, stacked = run
         output, h_n, c_n, saved = run_forward(
             cell, x, h0, c0, LayerWeights(*weights), layout,  # type: ignore[arg-type]
             keep=keep, final_only=final_only, stacked=stacked,
         )  # fmt: skip
         # The checkpoints say all: the output is the caller's alone, to write into or to let go.
-        _keep(ctx, cell, layout, tap, keep, stacked, tensors, None if keep == "checkpoints" else output, saved)
+        _keep(ctx, run, tensors, None if keep == "checkpoints" else output, saved)
         return None if final_only else output, h_n, c_n
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, output, saved = ctx.saved_tensors
         wanted = ctx.needs_input_grad[-len(tensors) :]
-        if ctx.stacked:
-            grads = (grads[0], *(None if grad is None else grad.squeeze(0) for grad in grads[1:3]))
-        found = run_backward(ctx.cell, tensors, ctx.layout, ctx.keep, output, saved, grads[:3], wanted, ctx.tap)
+        cell, layout, tap, keep, _, stacked = ctx.run
+        if stacked:
+            grads = (grads[0], *[None if grad is None else grad.squeeze(0) for grad in grads[1:3]])
+        found = run_backward(cell, tensors, layout, keep, output, saved, grads[:3], wanted, tap)
         return (*(None,) * (len(ctx.needs_input_grad) - len(tensors)), *found)
 
 
@@ -156,23 +173,13 @@ class _TransformedLayer(torch.autograd.Function):
         cell, layout, tap, keep, *tensors = inputs
         output_, _, c_n, saved = output
         ctx.mark_non_differentiable(*([saved] if cell.has_cell_state else [c_n, saved]))
-        _keep(ctx, cell, layout, tap, keep, False, tensors, output_, saved)
+        _keep(ctx, _Run(cell, layout, tap, keep), tensors, output_, saved)
 
     backward = _Layer.backward
 
 
-def _keep(
-    ctx: Any,
-    cell: Cell,
-    layout: Layout,
-    tap: int,
-    keep: Keep,
-    stacked: bool,
-    tensors: Sequence[Tensor | None],
-    output: Tensor | None,
-    saved: Tensor | None,
-) -> None:
-    ctx.cell, ctx.layout, ctx.tap, ctx.keep, ctx.stacked = cell, layout, tap, keep, stacked
+def _keep(ctx: Any, run: _Run, tensors: Sequence[Tensor | None], output: Tensor | None, saved: Tensor | None) -> None:
+    ctx.run = run
     # Gradients that did not arrive stay None: no zeros are made and read for them.
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, output, saved)
@@ -236,10 +243,10 @@ def run_backward(
     x = tensors[0]
     assert x is not None
     grads = [None if grad is None or grad._is_zerotensor() else grad for grad in grads]  # zeros without memory
-    if all(grad is None for grad in grads):
-        return Gradients(*(None for _ in Gradients._fields))
     if not cell.has_cell_state:
-        grads = (*grads[:2], None)
+        grads[2] = None
+    if grads[0] is None and grads[1] is None and grads[2] is None:
+        return Gradients(*(None for _ in Gradients._fields))
     listener = taps.listener(tap) if tap != taps.SILENT else None
     wish = listener.wants(tap) if listener else None
     served = native.serves(x)
