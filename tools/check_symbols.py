@@ -33,11 +33,12 @@ def defined_outside(name: str, optimisation: str) -> list[str]:
              f"-I{NATIVE}/include", "-c", NATIVE / "isa" / f"{name}.cpp", "-o", target],
             check=True,
         )  # fmt: skip
-        listing = subprocess.run(["nm", "-C", "--defined-only", target], check=True, capture_output=True, text=True)
+        listing = subprocess.run(["nm", "--defined-only", target], check=True, capture_output=True, text=True)
+    inside = f"11throughtime{len(name)}{name}"  # as names are mangled: nm -C gives up on some lambdas
     found = []
     for line in listing.stdout.splitlines():
         _, kind, symbol = line.split(" ", 2)
-        if kind in "TtWwVvuiI" and f"throughtime::{name}::" not in symbol:
+        if kind in "TtWwVvuiI" and inside not in symbol:
             found.append(symbol)
     return found
 
