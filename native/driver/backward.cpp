@@ -17,7 +17,8 @@
 namespace throughtime {
 namespace {
 
-// Rows (steps times sequences) of the larger group in a chunk: enough to pay for going through the weight gradients once, few enough for the cache.
+// Rows (steps times sequences) of the larger group in a chunk: enough to pay for going through the weight gradients once, few
+// enough for the cache.
 constexpr Index chunk_bytes = 1024 * 1024;
 constexpr Index fewest_rows = 256, most_rows = 512;
 
@@ -326,7 +327,8 @@ template <class T> class Backward {
     const bool fresh = first_chunk || p_.untied;
     const Index step = chunk_.first, groups = groups_.tasks;
     const Index shares = tasks_worth(p_, sizes_, n, std::numeric_limits<Index>::max());
-    // A thread takes part in the group whose sequences it has carried back; in every group, where that would leave some with more to do.
+    // A thread takes part in the group whose sequences it has carried back; in every group, where that would leave some with
+    // more to do.
     const bool apart = shares % groups == 0 && 8 * chunk_.begin(1) <= 5 * n, neighbours = groups_.block;
     const Index parts = apart ? shares / groups : shares;  // of a group
     watch_.lap(Stage::moving);

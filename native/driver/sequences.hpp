@@ -60,7 +60,8 @@ struct Deal {
   const Index tasks, block;
 };
 
-// A chunk of steps, whose rows (steps times sequences) lie one after another in scratch: group by group of sequences, then step by step.
+// A chunk of steps, whose rows (steps times sequences) lie one after another in scratch: group by group of sequences, then step
+// by step.
 class Chunk {
  public:
   Chunk(const Sequences& sequences, const Deal& groups) : sequences_(sequences), groups_(groups) {}

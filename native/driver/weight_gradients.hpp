@@ -57,23 +57,24 @@ template <class T> class WeightGradients {
     return p_.B > 1 && !p_.untied && worth ? 2 : 1;
   }
 
-  // Adds (or, fresh, begins) the sums of a group with its rows in a chunk; a share of them. `step` counts if weights are untied.
+  // Adds (or, fresh, begins) the sums of a group with its rows in a chunk; a share of them. `step` counts where every step has
+  // weights of its own.
   void add(Index group, Index share, Index shares, bool fresh, Index step, const Rows& rows) const {
     if (!fresh && !rows.count) return;
     const CellShape& cell = sizes_.cell;
     const T* const recurrent = rows.a + sizes_.h_offset;
     T* const* const sums = sums_[group];
-    const Index gate_rows = cell.gates * p_.H, matrix = p_.untied ? step : 0;
+    const Index gate_rows = cell.gates * p_.H, matrix = p_.untied ? step : 0, recurrent_matrix = p_.untied ? step - 1 : 0;
+    const Part part{share, shares, fresh, rows.count};
     if (sums[w_ih])
-      weight({share, shares, fresh, rows.count}, rows.x, p_.I, rows.a, rows.a_stride, cell.x_order, cell.gates, p_.H,
-             sums[w_ih] + matrix * gate_rows * p_.I);
-    if (sums[w_hh] && !(p_.untied && step == 0))
-      weight({share, shares, fresh, rows.count}, rows.h, p_.P, recurrent, rows.a_stride, cell.h_order, cell.gates, p_.H,
-             sums[w_hh] + (p_.untied ? matrix - 1 : 0) * gate_rows * p_.P);
+      weight(part, rows.x, p_.I, rows.a, rows.a_stride, cell.x_order, cell.gates, p_.H, sums[w_ih] + matrix * gate_rows * p_.I);
+    if (sums[w_hh] && recurrent_matrix >= 0)
+      weight(part, rows.h, p_.P, recurrent, rows.a_stride, cell.h_order, cell.gates, p_.H,
+             sums[w_hh] + recurrent_matrix * gate_rows * p_.P);
     if (sums[w_hr])
-      weight({share, shares, fresh, rows.count}, rows.unprojected, p_.H, rows.projected, sizes_.PP, identity_order, 1, p_.P, sums[w_hr]);
-    if (sums[b_ih]) bias({share, shares, fresh, rows.count}, rows.a, rows.a_stride, cell.x_order, sums[b_ih] + matrix * gate_rows);
-    if (sums[b_hh] && !one_bias()) bias({share, shares, fresh, rows.count}, recurrent, rows.a_stride, cell.h_order, sums[b_hh] + matrix * gate_rows);
+      weight(part, rows.unprojected, p_.H, rows.projected, sizes_.PP, identity_order, 1, p_.P, sums[w_hr]);
+    if (sums[b_ih]) bias(part, rows.a, rows.a_stride, cell.x_order, sums[b_ih] + matrix * gate_rows);
+    if (sums[b_hh] && !one_bias()) bias(part, recurrent, rows.a_stride, cell.h_order, sums[b_hh] + matrix * gate_rows);
   }
 
   // Puts the sums of the groups together; zeros, if there was no step at all.

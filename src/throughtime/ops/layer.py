@@ -70,14 +70,8 @@ def layer(
         ValueError: lengths outside 0..T.
     """
     tensors = (x, h0, c0, *weights)
-    if not torch.is_grad_enabled():
+    if not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
         keep = "nothing"
-    else:
-        for tensor in tensors:  # no generator: this is on the way of every call
-            if tensor is not None and tensor.requires_grad:
-                break
-        else:
-            keep = "nothing"
     output: Tensor | None
     if forward_ad._current_level >= 0:  # forward-mode derivatives: a kernel would drop them
         output, h_n, c_n = _through_torch(cell, x, h0, c0, weights, layout)
