@@ -1,11 +1,12 @@
-// The Python module _native: the two operators on plain addresses, and the switches. It is private, and checks nothing
-// that ops/ and runtime/ have not checked before: every size, dtype, contiguity and alias is theirs. The GIL is released.
+// The Python module _native: the two operators on plain addresses and (see tensors.cpp) on PyTorch's tensors, and the switches.
+// It is private. With addresses it checks nothing that the caller has not checked before: every size, dtype, contiguity and
+// alias is the caller's. The GIL is released.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
 #include <string>
 
+#include "tensors.hpp"
 #include "throughtime/kernels.hpp"
 #include "throughtime/parallel.hpp"
 
@@ -75,12 +76,6 @@ void backward_of(int cell, Index T_, Index B, Index I, Index H, Index P, Address
                rescale});
 }
 
-// A NumPy array over a block, which is given back when the array goes.
-template <class T> nb::ndarray<nb::numpy, T, nb::ndim<1>> block(std::size_t count) {
-  void* memory = take_block(count * sizeof(T));
-  return {memory, {count}, nb::capsule(memory, [](void* block) noexcept { give_block(block); })};
-}
-
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -91,11 +86,10 @@ NB_MODULE(_native, m) {
   m.def("backward_f64", &backward_of<double>, unlocked);
   m.def("saved_width_f32", [](int cell, Index H, bool recompute) { return saved_width<float>(CellKind(cell), H, recompute); });
   m.def("saved_width_f64", [](int cell, Index H, bool recompute) { return saved_width<double>(CellKind(cell), H, recompute); });
+  bind_tensors(m);
   m.def("ceiling_f32", &ceiling<float>, unlocked);
   m.def("ceiling_f64", &ceiling<double>, unlocked);
   m.def("keep_memory", &keep_memory);
-  m.def("block_f32", &block<float>);
-  m.def("block_f64", &block<double>);
   m.def("isa", [] { return std::string(current_isa().name); });
   m.def("set_isa", [](const std::string& name) { return set_isa(name.c_str()); });
   m.def("isas", [] {

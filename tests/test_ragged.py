@@ -16,10 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import throughtime as tt
-from throughtime.cells import CELLS, cell_of
 from throughtime.errors import LengthsError
-from throughtime.ops import native
-from throughtime.ops.native import LayerWeights, Layout
 from throughtime.reference import Weights, backward, forward
 
 from helpers import RAGGED, alive
@@ -382,22 +379,6 @@ def test_company_and_order_change_no_bit_where_the_kernels_are_the_same(name: st
 
 
 # --- cost
-
-
-@pytest.mark.parametrize("name", ["gru", "lstm"])
-def test_only_steps_that_there_are_are_computed_and_kept(name: str) -> None:
-    cell = cell_of(name)
-    rows = len(CELLS[name].gates) * H
-    weights = LayerWeights(torch.randn(rows, I), torch.randn(rows, H), None, None, None)
-    x = torch.randn(50, 3, I)
-    torch.use_deterministic_algorithms(True)  # fresh memory is NaN
-    try:
-        *_, saved = native.forward(cell, x, None, None, weights, Layout(torch.tensor([50, 3, 4])), keep="gates")
-    finally:
-        torch.use_deterministic_algorithms(False)
-    written = ~saved.isnan().any(1)
-    assert written.sum() == 57  # of the 150 there would be
-    assert written[:57].all()
 
 
 def test_time_follows_the_true_number_of_steps() -> None:

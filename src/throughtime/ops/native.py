@@ -1,17 +1,16 @@
-"""The native kernels on torch tensors: addresses in, tensors out, nothing of autograd.
+"""The native kernels on torch tensors, without autograd.
 
 Shapes: T steps, B batch, I inputs, H hidden, P projected (= H without a projection), G gates, N steps in all.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,17 +25,22 @@ def _load() -> tuple[Any, str]:
     try:
         from throughtime import _native
     except ImportError as error:
-        problem = f"the native module of throughtime cannot be loaded ({error})"
-        warnings.warn(
-            f"{problem}; everything works through torch's own operators, more slowly. Reinstalling throughtime mends it.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None, problem
+        return None, _warned(f"the native module of throughtime cannot be loaded ({error})", "Reinstalling throughtime")
+    if not _native.use_tensors(Tensor):
+        return None, _warned(f"the tensors of torch {torch.__version__} have no DLPack exchange table", "torch 2.10 or newer")
     wanted = os.environ.get("THROUGHTIME_ISA", "")
     if wanted and not _native.set_isa(wanted):
         raise ValueError(f"THROUGHTIME_ISA is {wanted!r}; this processor can run: auto, {', '.join(_native.isas())}")
     return _native, ""
+
+
+def _warned(problem: str, remedy: str) -> str:
+    warnings.warn(
+        f"{problem}; everything works through torch's own operators, more slowly. {remedy} mends it.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return problem
 
 
 _native, _problem = _load()
@@ -271,19 +275,7 @@ def forward(
         ValueError: lengths outside 0..T.
         RuntimeError: a tensor of a wrong shape or dtype, or without memory.
     """
-    f64 = x.dtype == torch.float64
-    call = _Call(cell, x, h0, c0, weights, layout, keep)
-    rows = x.shape[:-1]
-    result = _empty(x, (*rows, call.P)) if output is True else None if output is False else output
-    axes = (1, call.B) if stacked else (call.B,)
-    h_n = x.new_empty(*axes, call.P)
-    c_n = x.new_empty(*axes, call.H) if cell.has_cell_state else None
-    width = 0 if keep == "nothing" else saved_width(cell, call.H, f64, keep)
-    saved = _empty(x, (rows.numel(), width)) if width else None
-    (_native.forward_f64 if f64 else _native.forward_f32)(
-        *call.arguments, *_rows(result), h_n.data_ptr(), _address(c_n), _address(saved)
-    )
-    return result, h_n, c_n, saved
+    return _native.forward(*_shared(cell, x, h0, c0, weights, layout, keep), output, stacked)  # type: ignore[no-any-return]
 
 
 def backward(
@@ -325,35 +317,22 @@ def backward(
         delta: like ``output``, filled with the total dL/dh_t.
         rescale: run as the probe: what is transported is divided by its norm after every step.
     """
-    f64 = x.dtype == torch.float64
-    call = _Call(cell, x, h0, c0, weights, layout, keep)
-    width = saved_width(cell, call.H, f64, keep)
-    if width and (saved is None or saved.shape != (x.shape[:-1].numel(), width)):
-        raise RuntimeError(f"there is nothing kept to go back with: the forward pass ran with another keep than {keep!r}")
-    # Hooks on saved tensors may have laid them out anew.
-    output, saved = _rows_contiguous(output), _contiguous(saved)
-    for name, tensor in (("output", output), ("saved", saved)):
-        if tensor is not None and tensor.dtype != x.dtype:
-            raise RuntimeError(f"{name} has come back as {tensor.dtype}, and was saved as {x.dtype}")
-    grad_output = None if grad_output is None else _rows_contiguous(grad_output)
-    grad_h_n, grad_c_n = _contiguous(grad_h_n), _contiguous(grad_c_n)
+    return Gradients._make(
+        _native.backward(
+            *_shared(cell, x, h0, c0, weights, layout, keep),
+            output, saved, grad_output, grad_h_n, grad_c_n, tuple(wanted), taps, delta, rescale,
+        )
+    )  # fmt: skip
 
-    shapes = (x.shape, (call.B, call.P), (call.B, call.H), *[() if weight is None else weight.shape for weight in weights])
-    grads = Gradients(*[_empty(x, shape) if want and shape else None for want, shape in zip(wanted, shapes, strict=True)])
-    (_native.backward_f64 if f64 else _native.backward_f32)(
-        *call.arguments,
-        *_rows(output),
-        _address(saved),
-        *_rows(grad_output),
-        _address(grad_h_n),
-        _address(grad_c_n),
-        *_rows(grads.x),
-        *map(_address, grads[1:]),
-        *_rows(delta),
-        _address(taps),
-        rescale,
-    )
-    return grads
+
+def _shared(
+    cell: Cell, x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: LayerWeights, layout: Layout, keep: Keep
+) -> tuple[Any, ...]:
+    """The arguments that forward and backward share."""
+    return (
+        _CODE[cell.name], x, h0, c0, *weights, layout.lengths, layout.packed, layout.reverse, keep, get_num_threads(),
+        0 if _profile is None else _profile.data_ptr(),
+    )  # fmt: skip
 
 
 def saved_width(cell: Cell, hidden_size: int, f64: bool, keep: Keep = "gates") -> int:
@@ -362,136 +341,9 @@ def saved_width(cell: Cell, hidden_size: int, f64: bool, keep: Keep = "gates") -
     return int(of(_CODE[cell.name], hidden_size, keep == "states"))
 
 
-def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
-    """Memory that stays with the kernels when the tensor goes: the next training step finds it without a page fault."""
-    count = math.prod(shape)
-    if count < 2**16:  # which malloc keeps anyway
-        return like.new_empty(*shape)  # one by one: torch is slower to take a torch.Size apart
-    block = _native.block_f64 if like.dtype == torch.float64 else _native.block_f32
-    # Shaped by NumPy: a view by torch would not be the caller's to change in place.
-    return torch.from_numpy(block(count).reshape(shape))
-
-
-class _Call:
-    """The arguments that forward and backward share, checked; keeps alive the contiguous copies made for the kernels."""
-
-    __slots__ = ("B", "H", "P", "_held", "arguments")
-
-    def __init__(
-        self, cell: Cell, x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: LayerWeights, layout: Layout, keep: Keep
-    ) -> None:
-        x = _rows_contiguous(x)
-        w_ih, w_hh, b_ih, b_hh, w_hr = weights  # one by one in all that follows: a loop takes half as long again
-        w_ih, w_hh, b_ih, b_hh = _contiguous(w_ih), _contiguous(w_hh), _contiguous(b_ih), _contiguous(b_hh)
-        w_hr, h0, c0 = _contiguous(w_hr), _contiguous(h0), _contiguous(c0)
-        lengths = layout.lengths
-        T, B = steps_and_batch(x, layout)
-        I, gates, dtype = x.shape[-1], len(cell.gates), x.dtype
-        untied = w_ih.dim() == 3
-        if w_ih.dim() != (3 if untied and cell.kind == "rnn" else 2) or w_ih.shape[-2] % gates:
-            raise RuntimeError(f"{cell.name}: w_ih has shape {list(w_ih.shape)}, expected [{gates} * H, {I}]")
-        if w_hr is not None and (not cell.projects or w_hr.dim() != 2):
-            raise RuntimeError(f"{cell.name}: w_hr has shape {list(w_hr.shape)}, expected [P, H] of an LSTM, or none")
-        rows = w_ih.shape[-2]
-        if untied and b_hh is not None:
-            raise RuntimeError(
-                f"{cell.name}: b_hh has shape {list(b_hh.shape)}, expected none beside weights that differ by step"
-            )
-        H = rows // gates
-        P = H if w_hr is None else w_hr.shape[0]
-        of_x, of_h, of_bias = ((T, rows, I), (T - 1, rows, P), (T, rows)) if untied else ((rows, I), (rows, P), (rows,))
-        if not (
-            _fits(w_ih, of_x, dtype)
-            and _fits(w_hh, of_h, dtype)
-            and _fits(b_ih, of_bias, dtype)
-            and _fits(b_hh, (rows,), dtype)
-            and _fits(w_hr, (P, H), dtype)
-            and _fits(h0, (B, P), dtype)
-            and _fits(c0, (B, H), dtype)
-        ):
-            given = (*weights, h0, c0)
-            shapes = (of_x, of_h, of_bias, (rows,), (P, H), (B, P), (B, H))
-            for name, tensor, shape in zip((*LayerWeights._fields, "h0", "c0"), given, shapes, strict=True):
-                if tensor is not None and not _fits(tensor, shape, dtype):
-                    raise RuntimeError(
-                        f"{cell.name}: {name} has shape {list(tensor.shape)} and is {tensor.dtype}, expected {list(shape)} and "
-                        f"{dtype} beside x of shape {list(x.shape)} and w_ih of shape {list(w_ih.shape)}"
-                    )
-        self.B, self.H, self.P = B, H, P
-        self._held = (x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0, lengths)
-        self.arguments: tuple[Any, ...] = (
-            _CODE[cell.name],
-            T,
-            B,
-            I,
-            H,
-            P,
-            _address(lengths),
-            layout.packed,
-            layout.reverse,
-            untied,
-            get_num_threads(),
-            keep == "states",
-            _address(_profile),
-            _address(w_ih),
-            _address(w_hh),
-            _address(b_ih),
-            _address(b_hh),
-            _address(w_hr),
-            *_rows(x),
-            _address(h0),
-            _address(c0),
-        )
-
-
-def _fits(tensor: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
-    return tensor is None or (tensor.shape == shape and tensor.dtype == dtype)
-
-
 def steps_and_batch(x: Tensor, layout: Layout) -> tuple[int, int]:
-    """T and B, with the axes of x and the lengths checked (but for the values of padded ones, which the kernels check)."""
-    lengths = layout.lengths
-    if not layout.packed:
-        if x.dim() != 3:
-            raise RuntimeError(f"x has shape {list(x.shape)}, expected 3 axes [T, B, I]")
-        if lengths is not None and lengths.shape != x.shape[1:2]:
-            raise RuntimeError(f"lengths has shape {list(lengths.shape)}, expected {[x.shape[1]]}")
-        return x.shape[0], x.shape[1]
-    if x.dim() != 2 or lengths is None or lengths.dim() != 1 or len(lengths) == 0:
-        raise RuntimeError(f"packed x has shape {list(x.shape)}, expected 2 axes [N, I], and lengths of at least one sequence")
-    if int(lengths.sum()) != x.shape[0]:
-        raise RuntimeError(f"packed x has {x.shape[0]} rows, and its lengths add up to {int(lengths.sum())}")
-    return int(lengths[0]), lengths.shape[0]
-
-
-def _address(tensor: Tensor | None) -> int:
-    if tensor is None:
-        return 0
-    address = tensor.data_ptr()
-    if address or not tensor.numel():
-        return address
-    raise RuntimeError(f"a tensor of shape {list(tensor.shape)} has no memory: its storage was given back")
-
-
-_Optional = TypeVar("_Optional", Tensor, Tensor | None)
-
-
-def _contiguous(tensor: _Optional) -> _Optional:
-    if tensor is None or (tensor.is_contiguous() and not tensor.is_neg()):
-        return tensor
-    return tensor.resolve_neg().contiguous()
-
-
-def _rows_contiguous(tensor: Tensor) -> Tensor:
-    """Rows may lie anywhere, but the features of one side by side."""
-    if tensor.is_neg():
-        tensor = tensor.resolve_neg()
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
-
-
-def _rows(tensor: Tensor | None) -> tuple[int, int, int]:
-    """The address of a sequence tensor and its strides from step to step and from row to row, in elements."""
-    if tensor is None:
-        return 0, 0, 0
-    strides = tensor.stride()
-    return _address(tensor), strides[0] if len(strides) == 3 else 0, strides[-2]
+    """T and B."""
+    if layout.packed:
+        assert layout.lengths is not None
+        return int(layout.lengths[0]), layout.lengths.shape[0]
+    return x.shape[0], x.shape[1]
