@@ -60,7 +60,7 @@ void* take_block(std::size_t bytes) {
     std::size_t best = all.blocks.size();
     for (std::size_t i = 0; i < all.blocks.size(); ++i) {
       const std::size_t there = all.blocks[i]->bytes;
-      if (there >= bytes && there <= 2 * bytes && (best == all.blocks.size() || there < all.blocks[best]->bytes)) best = i;
+      if (there >= bytes && there <= 2 * bytes && (best == all.blocks.size() || there <= all.blocks[best]->bytes)) best = i;
     }
     if (best < all.blocks.size()) {
       Header* block = all.blocks[best];
