@@ -61,35 +61,63 @@ void tile(const Product<T>& p, const T* const* a, const T* b, T* const* c, const
   }
 }
 
-// One row, every chain of additions split in CHAINS.
+// Vectors out of two: element j is the from(j)-th of a and b laid end to end.
+template <class T, class From> TT_INLINE Vector<T> pick(Vector<T> a, Vector<T> b, From from) {
+  constexpr int L = lanes<T>;
+#if defined(__clang__)
+  Vector<T> result;
+  for (int j = 0; j < L; ++j) result[j] = from(j) < L ? a[from(j)] : b[from(j) - L];
+  return result;
+#else
+  Bits<T> place;
+#pragma GCC unroll 16
+  for (int j = 0; j < L; ++j) place[j] = from(j);
+  return __builtin_shuffle(a, b, place);
+#endif
+}
+
+// The sum of every APART-th of the chains, pairwise. (With loops that halve the chains GCC keeps them in memory.)
+template <int CHAINS, int APART, class Chain> TT_INLINE auto sum_of_chains(const Chain& chain, int first) {
+  if constexpr (APART == CHAINS) return chain(first);
+  else return sum_of_chains<CHAINS, 2 * APART>(chain, first) + sum_of_chains<CHAINS, 2 * APART>(chain, first + APART);
+}
+
+// One row, every chain of additions split in CHAINS. Loads are what binds it, so a vector of A is loaded at once, and its elements
+// are spread from the register: first 128 bits, then one element of them.
 template <class T, int NV, int CHAINS>
-void single(const Product<T>& p, const T* b, T* c, const T* bias, Index valid) {
-  constexpr int L = lanes<T>, width = NV * L;
-  Vector<T> acc[CHAINS][NV] = {};
-  const Index whole = p.depth / CHAINS * CHAINS;
+TT_INLINE void single(const Product<T>& p, const T* b, T* c, Index valid) {
+  constexpr int L = lanes<T>, width = NV * L, Q = 16 / int(sizeof(T));
+  Vector<T> acc[CHAINS][NV];
+#pragma GCC unroll 8
+  for (int s = 0; s < CHAINS; ++s)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) acc[s][j] = Vector<T>{};
+  const Index whole = p.depth / L * L;
   for (Index i = 0; i < p.segments; ++i) {
     const Index g = p.backwards ? p.segments - 1 - i : i;
     const T* a = p.a[0] + g * p.a_segment;
     const T* rows = b + g * p.depth * width;
-    const auto add = [&](Index k, int chain) {
-      const Vector<T> value = splat(a[k]);
+    const auto add = [&](Vector<T> value, const T* row, int chain) {
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) acc[chain][j] += value * load(rows + k * width + j * L);
+      for (int j = 0; j < NV; ++j) acc[chain][j] += value * load(row + j * L);
     };
-    for (Index done = 0; done < whole; done += CHAINS) {
-      const Index k = p.backwards ? whole - CHAINS - done : done;
-#pragma GCC unroll 8
-      for (int s = 0; s < CHAINS; ++s) add(k + s, s);
+    for (Index done = 0; done < whole; done += L) {
+      const Index k = p.backwards ? whole - L - done : done;
+      const Vector<T> values = load(a + k);
+      const T* const row = rows + k * width;
+#pragma GCC unroll 4
+      for (int q = 0; q < L / Q; ++q) {
+        const Vector<T> some = pick<T>(values, values, [&](int j) { return q * Q + j % Q; });
+#pragma GCC unroll 4
+        for (int s = 0; s < Q; ++s)
+          add(pick<T>(some, some, [&](int j) { return j / Q * Q + s; }), row + (q * Q + s) * width, (q * Q + s) % CHAINS);
+      }
     }
-    for (Index k = whole; k < p.depth; ++k) add(k, 0);
+    for (Index k = whole; k < p.depth; ++k) add(splat(a[k]), rows + k * width, 0);
   }
 #pragma GCC unroll 4
   for (int j = 0; j < NV; ++j) {
-#pragma GCC unroll 8
-    for (int half = CHAINS / 2; half > 0; half /= 2)
-      for (int s = 0; s < half; ++s) acc[s][j] += acc[s + half][j];
-    Vector<T> result = acc[0][j];
-    if (p.start == Start::bias) result += load(bias + j * L);
+    const Vector<T> result = sum_of_chains<CHAINS, 1>([&](int s) { return acc[s][j]; }, 0);
     const Index left = valid - j * L;
     if (left >= L) store(c + j * L, p.start == Start::accumulate ? result + load(c + j * L) : result);
     else if (left > 0) store_first(c + j * L, p.start == Start::accumulate ? result + load_first(c + j * L, left) : result, left);
@@ -142,14 +170,13 @@ template <class T> void product_single(const Product<T>& p) {
     const Index column = p.first + (p.backwards ? panels - 1 - i : i) * panel_width<T>;
     const Index valid = smaller(p.columns - column, panel_width<T>);
     const T* b = p.b + column * K;
-    const T* bias = p.bias + (p.start == Start::bias ? column : 0);
     T* c = p.c[0] + column;
     switch ((valid + lanes<T> - 1) / lanes<T>) {
-      case 1: single<T, 1, 8>(p, b, c, bias, valid); break;
-      case 2: single<T, 2, 4>(p, b, c, bias, valid); break;
+      case 1: single<T, 1, 8>(p, b, c, valid); break;
+      case 2: single<T, 2, 4>(p, b, c, valid); break;
 #if TT_PANEL_VECTORS > 2
-      case 3: single<T, 3, 2>(p, b, c, bias, valid); break;
-      case 4: single<T, 4, 2>(p, b, c, bias, valid); break;
+      case 3: single<T, 3, 2>(p, b, c, valid); break;
+      case 4: single<T, 4, 2>(p, b, c, valid); break;
 #endif
       default: __builtin_unreachable();
     }
@@ -165,7 +192,11 @@ void dots(Index H, Index depth, const T* w, const T* const* a, T* const* c, Inde
     const int count = int(smaller(4, H - n));
     const T* row[4];
     for (int j = 0; j < 4; ++j) row[j] = w + smaller(n + j, H - 1) * depth;
-    Vector<T> acc[R][4] = {};
+    Vector<T> acc[R][4];
+#pragma GCC unroll 4
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) acc[i][j] = Vector<T>{};
     for (Index k = 0; k < whole; k += L) {
       Vector<T> weight[4];
 #pragma GCC unroll 4
@@ -195,21 +226,6 @@ void matvec(Index rows, Index H, Index depth, const T* w, const T* const* a, T* 
       case 3: dots<T, 3>(H, depth, w, a + row, c + row, c_offset); break;
       default: dots<T, 4>(H, depth, w, a + row, c + row, c_offset); break;
     }
-}
-
-// Vectors out of two: element j is the from(j)-th of a and b laid end to end.
-template <class T, class From> TT_INLINE Vector<T> pick(Vector<T> a, Vector<T> b, From from) {
-  constexpr int L = lanes<T>;
-#if defined(__clang__)
-  Vector<T> result;
-  for (int j = 0; j < L; ++j) result[j] = from(j) < L ? a[from(j)] : b[from(j) - L];
-  return result;
-#else
-  Bits<T> place;
-#pragma GCC unroll 16
-  for (int j = 0; j < L; ++j) place[j] = from(j);
-  return __builtin_shuffle(a, b, place);
-#endif
 }
 
 // From the lower, or the upper, half of every 128 bits: runs of so many elements of a and b in turn, which processors have an

@@ -61,7 +61,8 @@ template <class T> struct Kernels {
   Index vector;       // elements in a vector
   Index panel_width;  // columns in a panel of B
   void (*product)(const Product<T>&);
-  // The same for a single row with a_step 1, and the chain of additions split in several (one chain is bound by latency).
+  // The same for a single row with a_step 1, without a bias, and the chain of additions split in several (one chain is bound by
+  // latency).
   void (*product_single)(const Product<T>&);
   // c[n] += sum_k w[n][k] * a[k], n < H: straight from row-major weights, for when packing would not pay.
   void (*matvec)(Index rows, Index H, Index depth, const T* w, const T* const* a, T* const* c, Index c_offset);
