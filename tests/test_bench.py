@@ -21,6 +21,8 @@ from throughtime.bench.benchmark import Record, sections
 from throughtime.bench.cases import (
     BOTH,
     FORWARD,
+    FULL,
+    FULL_INFERENCE,
     INFERENCE,
     KERNEL_BOTH,
     KERNEL_FORWARD,
@@ -312,6 +314,8 @@ def test_processes_give_what_is_right_and_their_times(name: str, tmp_path: Path)
             if name == OURS:
                 assert 0.5 < worker.cost(TAPPED, BOTH) < worker.cost(PROBED, BOTH)
                 assert 0.8 < worker.cost(BOTH, BOTH) < 1.25
+                if case.lengths is not None:
+                    assert 0.1 < worker.cost(FULL, BOTH) < 10 > worker.cost(FULL_INFERENCE, INFERENCE) > 0.1
 
 
 @pytest.mark.parametrize(("name", "module"), [(JAX, "jax"), (ONNX, "onnxruntime")])
@@ -389,8 +393,11 @@ def record() -> Record:
             ),
         ],
         "T": [compared(Case("gru", T, 1, 64, 64), {BOTH: {OURS: T * 1e-6}}) for T in (10, 1000, 10_000)],
-        "ragged": [compared(Case("gru", 500, 2, 8, 8, lengths=lengths), {BOTH: {OURS: 0.66, TORCH: 3.3}})],
-        "padded": [compared(Case("gru", 500, 2, 8, 8), {BOTH: {OURS: 1.0, TORCH: 1.0}})],
+        "ragged": [
+            compared(
+                Case("gru", 500, 2, 8, 8, lengths=lengths), {BOTH: {OURS: 0.66, TORCH: 3.3}}, costs={FULL: timed(1 / 0.66)}
+            )
+        ],
         "variants": [compared(large, {BOTH: {OURS: 0.01, VARIANTS[0].name: 0.02}})],
     }
     record.memory = {"lstm": {OURS: 100 * 2**20, TORCH: 300 * 2**20}}
@@ -435,7 +442,7 @@ def test_losses_and_the_missing_are_told(record: Record) -> None:
 def test_what_is_measured_beside(record: Record) -> None:
     told = "\n".join(sides(record))
     assert slope(record.sections["T"]) == {"gru": pytest.approx(1.0)}
-    assert "a true step costs, times that of a full batch: GRU 1.10; torch's PackedSequence" in told
+    assert "a true step costs, times that of a full batch, in turns: GRU 1.10; torch's PackedSequence" in told
     assert "as ThroughTime: GRU 5.00" in told
     assert "Recording the gradient changes the time of a step, in turns with steps that are not, by" in told
     assert "(geometric means over the sizes): LSTM +2.0% (most +2.0%)." in told

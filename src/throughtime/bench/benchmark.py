@@ -17,6 +17,8 @@ from safetensors.numpy import save_file
 from throughtime.bench import machine
 from throughtime.bench.cases import (
     BOTH,
+    FULL,
+    FULL_INFERENCE,
     INFERENCE,
     KERNEL_BOTH,
     KERNEL_FORWARD,
@@ -89,7 +91,7 @@ class Section:
         peers: names of those that take part, as far as they are not missing; ``None`` is all.
         works: what is timed of all.
         extra: what is timed of ThroughTime alone.
-        costs: what ThroughTime does in turns with a forward and backward pass.
+        costs: what ThroughTime does in turns with something else, see :data:`~throughtime.bench.cases.BESIDE`.
     """
 
     name: str
@@ -127,8 +129,14 @@ def sections(threads: int, quick: bool, sizes: Sequence[Size] | None = None) -> 
         Section("T", every_cell([(T, 1, 64, 64) for T in (10, 100, 1000, 10_000)]), threads, (*eager, JAX)),
         # torch.nn's GRU would take a quarter of a minute for one call.
         Section("T", every_cell([(100_000, 1, 64, 64)]), threads, (OURS, JAX)),
-        Section("ragged", every_cell([(500, 64, 128, 128)], lengths=ragged), threads, eager, (BOTH, INFERENCE)),
-        Section("padded", every_cell([(500, 64, 128, 128)]), threads, eager, (BOTH, INFERENCE)),
+        Section(
+            "ragged",
+            every_cell([(500, 64, 128, 128)], lengths=ragged),
+            threads,
+            eager,
+            (BOTH, INFERENCE),
+            costs=(FULL, FULL_INFERENCE),
+        ),
         Section("wrapper", every_cell([(1, 1, 1, 1)]), threads, (OURS, TORCH), WORKS, (KERNEL_FORWARD, KERNEL_BOTH)),
     ]
 

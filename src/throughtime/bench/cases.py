@@ -36,7 +36,12 @@ WORKS = (BOTH, FORWARD, INFERENCE)
 
 KERNEL_FORWARD, KERNEL_BOTH = "kernel forward", "kernel forward+backward"
 TAPPED, PROBED = "forward+backward, recorded", "forward+backward, recorded with the probe"
-"""ThroughTime's alone: its kernels without the module around them, and a step with ``tt.flow.record``."""
+FULL, FULL_INFERENCE = "forward+backward, all steps of all sequences", "inference, all steps of all sequences"
+"""ThroughTime's alone: its kernels without the module around them, a step with ``tt.flow.record``, and a ragged batch as if it
+were full."""
+
+BESIDE = {TAPPED: BOTH, PROBED: BOTH, FULL: BOTH, FULL_INFERENCE: INFERENCE}
+"""What is not timed by itself but in turns with something else, and with what."""
 
 _DIFFERENCE = 16
 """How many standard deviations of accumulated rounding an element may be off, see :meth:`Case.tolerance`."""

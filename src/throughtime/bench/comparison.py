@@ -11,7 +11,7 @@ from types import TracebackType
 
 from safetensors.numpy import save_file
 
-from throughtime.bench.cases import BOTH, INFERENCE, KERNEL_BOTH, Arrays, Case, difference
+from throughtime.bench.cases import BESIDE, INFERENCE, KERNEL_BOTH, Arrays, Case, difference
 from throughtime.bench.peers import COMPILED, OURS, REFERENCE, Peer, is_ours
 from throughtime.bench.rounds import Sampled, run_rounds
 from throughtime.bench.workers import PeerError, Worker
@@ -31,7 +31,7 @@ class Compared:
         differences: how far they were, by peer.
         refused: why peers were not timed, or not to the end, by peer.
         seconds: of one call, by work and peer.
-        costs: how many times as long as a forward and backward pass something takes that ThroughTime alone can do, by work.
+        costs: how many times as long something takes that ThroughTime alone can do as what is beside it, by work.
         ceiling: operations a second of multiply-adds from registers, measured in the same rounds; ``None`` without the kernels.
         stages: seconds of one forward and backward pass in ThroughTime's kernels by stage, of the thread that calls; empty
             where the kernels alone were not timed.
@@ -103,7 +103,7 @@ class Team:
             works: what is timed of all peers that can.
             rounds: how often.
             extra: what is timed of ThroughTime alone.
-            costs: what ThroughTime does in turns with a forward and backward pass.
+            costs: what ThroughTime does in turns with something else.
         """
         arrays = self.folder / "arrays.safetensors"
         save_file(case.arrays(), arrays)
@@ -121,7 +121,7 @@ class Team:
                     samplers[work, name] = partial(worker.sample, work)
         if OURS in self.workers and OURS not in found.refused:
             for work in costs:
-                samplers[work, OURS] = partial(self.workers[OURS].cost, work, BOTH)
+                samplers[work, OURS] = partial(self.workers[OURS].cost, work, BESIDE[work])
             samplers[_CEILING_KEY] = partial(self.ceiling, self.threads, case.dtype == "float64")
         sampled, failed = run_rounds(samplers, rounds)
         found.refused |= {name: f"{work}: {why}" for (work, name), why in failed.items() if (work, name) != _CEILING_KEY}

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.bench.benchmark import Record
-from throughtime.bench.cases import BOTH, INFERENCE, KERNEL_BOTH, MEASURED_CELLS, MEMORY_SIZE, PROBED, TAPPED, WORKS
+from throughtime.bench.cases import (
+    BOTH,
+    FULL,
+    FULL_INFERENCE,
+    INFERENCE,
+    KERNEL_BOTH,
+    MEASURED_CELLS,
+    MEMORY_SIZE,
+    PROBED,
+    TAPPED,
+    WORKS,
+)
 from throughtime.bench.comparison import Compared
 from throughtime.bench.peers import HELPERS, OURS, PEERS, TORCH, VARIANTS
 from throughtime.bench.rounds import geometric_mean
@@ -161,7 +172,7 @@ def sides(record: Record) -> list[str]:
             f"Time grows with T to the power (from {_STEADY} steps on, B, I, H {example.B}, {example.I}, {example.H}): "
             f"{_told(slopes)}."
         )
-    found += _ragged(sections.get("ragged", []), sections.get("padded", []))
+    found += _ragged(sections.get("ragged", []))
     for work, what in ((TAPPED, "Recording the gradient"), (PROBED, "Recording with the probe")):
         costs: dict[str, list[float]] = {}
         for c in sections["main"]:
@@ -220,24 +231,19 @@ def relative(compared: Sequence[Compared], above: tuple[str, str], below: tuple[
     return {cell: geometric_mean(values) for cell, values in ratios.items()}
 
 
-def _ragged(ragged: Sequence[Compared], padded: Sequence[Compared]) -> list[str]:
+def _ragged(ragged: Sequence[Compared]) -> list[str]:
     """The cost of a true step against that of a batch without padding, and torch's packed sequences."""
     found = []
-    for work in (BOTH, INFERENCE):
-        full = {c.case.cell: seconds / c.case.steps for c in padded if (seconds := c.ours(work)) is not None}
-        steps = {
-            c.case.cell: seconds / c.case.steps / full[c.case.cell]
-            for c in ragged
-            if c.case.cell in full and (seconds := c.ours(work)) is not None
-        }
+    for work, full in ((BOTH, FULL), (INFERENCE, FULL_INFERENCE)):
+        steps = {c.case.cell: c.case.T * c.case.B / c.case.steps / c.costs[full].median for c in ragged if full in c.costs}
         packed = {s.cell: s.mean for s in summaries(ragged) if s.work == work}
         if steps:
             case = ragged[0].case
             lengths = case.lengths or ()
             found.append(
                 f"Ragged ({case.B} sequences of {min(lengths)} to {max(lengths)} steps, I {case.I}, H {case.H}), {work}: a "
-                f"true step costs, times that of a full batch: {_told(steps)}; torch's PackedSequence takes, times as long as "
-                f"ThroughTime: {_told(packed)}."
+                f"true step costs, times that of a full batch, in turns: {_told(steps)}; torch's PackedSequence takes, times "
+                f"as long as ThroughTime: {_told(packed)}."
             )
     return found
 

@@ -12,7 +12,19 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import throughtime as tt
-from throughtime.bench.cases import BOTH, FORWARD, INFERENCE, KERNEL_BOTH, KERNEL_FORWARD, PROBED, TAPPED, Arrays, Case
+from throughtime.bench.cases import (
+    BOTH,
+    FORWARD,
+    FULL,
+    FULL_INFERENCE,
+    INFERENCE,
+    KERNEL_BOTH,
+    KERNEL_FORWARD,
+    PROBED,
+    TAPPED,
+    Arrays,
+    Case,
+)
 from throughtime.bench.peers import COMPILED, OURS, Loaded, is_ours
 from throughtime.cells import CELLS, Cell
 from throughtime.ops import native
@@ -57,6 +69,27 @@ def load(name: str, case: Case, arrays: Arrays) -> Loaded:
         def run() -> Any:
             return module(packed)[0].data
 
+    works = _works(run, wanted, gradient)
+
+    def answer() -> Arrays:
+        output, x_gradient, *grads = works[BOTH]()
+        rows = {"inference": works[INFERENCE](), "output": output, "x": x_gradient}
+        if lengths is not None and not ours:
+            rows = {key: _padded(rows[key], packed, case.T) for key in rows}
+        found = rows | dict(zip(_NAMES, grads, strict=True))
+        return {key: tensor.detach().numpy() for key, tensor in found.items()}
+
+    if ours:
+        works |= {TAPPED: _recorded(module, works[BOTH], probe=False), PROBED: _recorded(module, works[BOTH], probe=True)}
+        if lengths is not None:
+            full = _works(lambda: module(x)[0], wanted, gradient)
+            works |= {FULL: full[BOTH], FULL_INFERENCE: full[INFERENCE]}
+        works |= _kernels(cell, module, x.detach(), tensors["gradient"], native.Layout(lengths))
+        return Loaded(works, answer, partial(_stages, works[KERNEL_BOTH]))
+    return Loaded(works, answer)
+
+
+def _works(run: Callable[[], Any], wanted: list[torch.Tensor], gradient: torch.Tensor) -> dict[str, Callable[[], Any]]:
     def both() -> tuple[torch.Tensor, ...]:
         output = run()
         return output, *torch.autograd.grad(output, wanted, gradient)
@@ -65,20 +98,7 @@ def load(name: str, case: Case, arrays: Arrays) -> Loaded:
         with torch.no_grad():
             return run()
 
-    def answer() -> Arrays:
-        output, x_gradient, *grads = both()
-        rows = {"inference": inference(), "output": output, "x": x_gradient}
-        if lengths is not None and not ours:
-            rows = {key: _padded(rows[key], packed, case.T) for key in rows}
-        found = rows | dict(zip(_NAMES, grads, strict=True))
-        return {key: tensor.detach().numpy() for key, tensor in found.items()}
-
-    works: dict[str, Callable[[], object]] = {FORWARD: run, BOTH: both, INFERENCE: inference}
-    if ours:
-        works |= {TAPPED: _recorded(module, both, probe=False), PROBED: _recorded(module, both, probe=True)}
-        works |= _kernels(cell, module, x.detach(), tensors["gradient"], native.Layout(lengths))
-        return Loaded(works, answer, partial(_stages, works[KERNEL_BOTH]))
-    return Loaded(works, answer)
+    return {FORWARD: run, BOTH: both, INFERENCE: inference}
 
 
 def _compiled(module: torch.nn.Module) -> Any:
