@@ -14,7 +14,7 @@ template <class T> constexpr Index panel_width = panel_vectors * lanes<T>;
 
 // One tile. `valid` columns are stored, all are computed.
 template <class T, int R, int NV>
-void tile(const Product<T>& p, const T* const* a, const T* b, T* const* c, const T* bias, Index valid) {
+TT_INLINE void tile(const Product<T>& p, const T* const* a, const T* b, T* const* c, const T* bias, Index valid) {
   constexpr int L = lanes<T>;
   Vector<T> acc[R][NV];
 #pragma GCC unroll 6
