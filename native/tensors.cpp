@@ -5,11 +5,13 @@
 #include <nanobind/ndarray.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <initializer_list>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "throughtime/layer.hpp"
 
@@ -39,17 +41,17 @@ struct Exchange {  // DLPackExchangeAPI
   void* unused_stream;
 };
 
-const Exchange* torch = nullptr;
+const Exchange* exchange = nullptr;
 
 // Takes the table of the class torch.Tensor; false if it has none that will do.
 bool use_tensors(nb::handle type) {
+  constexpr const char* name = "dlpack_exchange_api";
   const nb::object capsule = nb::getattr(type, "__dlpack_c_exchange_api__", nb::none());
-  if (capsule.is_none()) return false;
-  auto table = static_cast<const Exchange*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
-  if (!table) throw nb::python_error();
+  if (!PyCapsule_IsValid(capsule.ptr(), name)) return false;
+  auto table = static_cast<const Exchange*>(PyCapsule_GetPointer(capsule.ptr(), name));
   while (table && table->major != 1) table = table->older;
-  torch = table && table->read ? table : nullptr;
-  return torch != nullptr;
+  exchange = table && table->read && table->to_object ? table : nullptr;
+  return exchange != nullptr;
 }
 
 // ---- reading ----------------------------------------------------------------------------------------------------------
@@ -96,7 +98,7 @@ bool has_contiguous_rows(const dltensor& view) {
   return last < 0 || view.strides[last] == 1 || view.shape[last] == 1;
 }
 
-nb::object call(nb::handle tensor, PyObject* method) {
+nb::object ask(nb::handle tensor, PyObject* method) {
   PyObject* const result = PyObject_CallMethodObjArgs(tensor.ptr(), method, nullptr);
   if (!result) throw nb::python_error();
   return nb::steal(result);
@@ -110,10 +112,10 @@ struct Given {
   explicit operator bool() const { return owner.is_valid(); }
   Index size(int axis) const { return view.shape[axis < 0 ? view.ndim + axis : axis]; }
   template <class T> T* data() const {
-    return owner.is_valid() ? reinterpret_cast<T*>(static_cast<char*>(view.data) + view.byte_offset) : nullptr;
+    return *this ? reinterpret_cast<T*>(static_cast<char*>(view.data) + view.byte_offset) : nullptr;
   }
   template <class T> Rows<T> rows() const {
-    if (!owner.is_valid()) return {nullptr, 0, 0};
+    if (!*this) return {nullptr, 0, 0};
     return {data<T>(), view.ndim == 3 ? view.strides[0] : 0, view.strides[view.ndim - 2]};
   }
   std::string dtype() const {
@@ -125,7 +127,7 @@ struct Given {
 Given read(nb::handle tensor) {
   Given given;
   if (tensor.is_none()) return given;
-  if (torch->read(tensor.ptr(), &given.view)) throw nb::python_error();
+  if (exchange->read(tensor.ptr(), &given.view)) throw nb::python_error();
   given.owner = nb::borrow(tensor);
   if (given.view.device.device_type != nb::device::cpu::value)
     throw std::runtime_error("a tensor of shape " + described(given.view) + " is not on the CPU");
@@ -140,8 +142,15 @@ Given laid_out(nb::handle tensor, bool (*as_needed)(const dltensor&)) {
   static PyObject* const resolve_neg = PyUnicode_InternFromString("resolve_neg");
   static PyObject* const contiguous = PyUnicode_InternFromString("contiguous");
   Given given = read(tensor);
-  if (!given || (as_needed(given.view) && call(tensor, is_neg).ptr() != Py_True)) return given;
-  return read(call(call(tensor, resolve_neg), contiguous));
+  if (!given || (as_needed(given.view) && ask(tensor, is_neg).ptr() != Py_True)) return given;
+  return read(ask(ask(tensor, resolve_neg), contiguous));
+}
+
+// One that is written into, and so must lie as it is needed itself.
+Given written(const char* name, nb::handle tensor, bool (*as_needed)(const dltensor&)) {
+  Given given = read(tensor);
+  if (given && !as_needed(given.view)) throw std::runtime_error(std::string(name) + " does not lie row by row in memory");
+  return given;
 }
 
 // ---- making -----------------------------------------------------------------------------------------------------------
@@ -177,7 +186,7 @@ Made make(const Shape& shape, const nb::dlpack::dtype& type) {
                                    {made.data, {nb::device::cpu::value, 0}, shape.axes, type, block->shape.sizes,
                                     block->strides, 0}};
   void* object = nullptr;
-  if (torch->to_object(block.release(), &object)) throw nb::python_error();  // the block is torch's now, come what may
+  if (exchange->to_object(block.release(), &object)) throw nb::python_error();  // the block is torch's now, come what may
   made.tensor = nb::steal(static_cast<PyObject*>(object));
   return made;
 }
@@ -190,14 +199,16 @@ constexpr const char* names[cell_count] = {"rnn_tanh", "rnn_relu", "rnn_sigmoid"
 struct Call {
   CellKind cell;
   const char* keep;
-  Given x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, lengths;
+  bool keeps;  // anything at all
+  Given x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, lengths, profile;
   Problem problem;
 
   Call(int cell_, nb::handle x_, nb::handle h0_, nb::handle c0_, nb::handle w_ih_, nb::handle w_hh_, nb::handle b_ih_,
        nb::handle b_hh_, nb::handle w_hr_, nb::handle lengths_, bool packed, bool reverse, const char* keep_, int threads,
-       std::uintptr_t profile)
+       nb::handle profile_)
     : cell(CellKind(cell_)),
       keep(keep_),
+      keeps(std::strcmp(keep, "nothing") != 0),
       x(laid_out(x_, has_contiguous_rows)),
       h0(laid_out(h0_, is_contiguous)),
       c0(laid_out(c0_, is_contiguous)),
@@ -206,12 +217,13 @@ struct Call {
       b_ih(laid_out(b_ih_, is_contiguous)),
       b_hh(laid_out(b_hh_, is_contiguous)),
       w_hr(laid_out(w_hr_, is_contiguous)),
-      lengths(laid_out(lengths_, is_contiguous)) {
-    if (x.view.dtype != dtype<float>() && x.view.dtype != dtype<double>())
+      lengths(laid_out(lengths_, is_contiguous)),
+      profile(read(profile_)) {
+    if (x.view.dtype != nb::dtype<float>() && x.view.dtype != nb::dtype<double>())
       throw std::runtime_error("x is " + x.dtype() + ", expected torch.float32 or torch.float64");
     Problem& p = problem;
     p = {cell, 0, 0, 0, 0, 0, lengths.data<const Index>(), packed, reverse, w_ih.view.ndim == 3,
-         threads, std::strcmp(keep, "states") == 0, reinterpret_cast<double*>(profile)};
+         threads, std::strcmp(keep, "states") == 0, profile.data<double>()};
     set_steps_and_batch();
     p.I = x.size(-1);
     const CellShape& shape = shape_of(cell);
@@ -235,8 +247,7 @@ struct Call {
     expect("c0", c0, cell_state());
   }
 
-  template <class T> static nb::dlpack::dtype dtype() { return nb::dtype<T>(); }
-  bool f64() const { return x.view.dtype == dtype<double>(); }
+  bool f64() const { return x.view.dtype == nb::dtype<double>(); }
   Shape like_x(Index features) const {
     return problem.packed ? Shape{x.size(0), features} : Shape{problem.T, problem.B, features};
   }
@@ -261,7 +272,7 @@ struct Call {
  private:
   // T and B, with the axes of x and the lengths checked (but for the values of padded ones, which the kernels check).
   void set_steps_and_batch() {
-    if (lengths && lengths.view.dtype != dtype<Index>())
+    if (lengths && lengths.view.dtype != nb::dtype<Index>())
       throw std::runtime_error("lengths are " + lengths.dtype() + ", expected torch.int64");
     if (!problem.packed) {
       if (x.view.ndim != 3) throw std::runtime_error("x has shape " + described(x.view) + ", expected 3 axes [T, B, I]");
@@ -274,11 +285,12 @@ struct Call {
     if (x.view.ndim != 2 || !lengths || lengths.view.ndim != 1 || lengths.size(0) == 0)
       throw std::runtime_error("packed x has shape " + described(x.view) +
                                ", expected 2 axes [N, I], and lengths of at least one sequence");
-    Index sum = 0;
-    for (Index b = 0; b < lengths.size(0); ++b) sum += problem.lengths[b];
-    if (sum != x.size(0))
-      throw std::runtime_error("packed x has " + std::to_string(x.size(0)) + " rows, and its lengths add up to " +
-                               std::to_string(sum));
+    const Index rows = x.size(0);
+    Index sum = 0;  // which cannot overflow: what is no length counts as if it were just too short or too long
+    for (Index b = 0; b < lengths.size(0); ++b) sum += std::clamp<Index>(problem.lengths[b], -1, rows + 1);
+    if (sum != rows)
+      throw std::runtime_error("packed x has " + std::to_string(rows) + " rows, and its lengths add up to " +
+                               (sum > rows ? "more" : std::to_string(sum)));
     problem.T = problem.lengths[0];
     problem.B = lengths.size(0);
   }
@@ -293,7 +305,7 @@ template <class T> nb::tuple forward_of(const Call& call, nb::handle output, boo
     made = make(like_output, type);
     into = {made.as<T>(), call.problem.B * call.problem.P, call.problem.P};
   } else if (output.ptr() != Py_False) {
-    const Given given = read(output);
+    const Given given = written("output", output, has_contiguous_rows);
     call.expect("output", given, like_output);
     into = given.rows<T>();
     made.tensor = given.owner;
@@ -303,12 +315,13 @@ template <class T> nb::tuple forward_of(const Call& call, nb::handle output, boo
   };
   const Made h_n = state(call.state());
   if (shape_of(call.cell).has_cell) c_n = state(call.cell_state());
-  const Index width = std::strcmp(call.keep, "nothing") == 0 ? 0 : call.width<T>();
+  const Index width = call.keeps ? call.width<T>() : 0;
   if (width) saved = make({call.rows(), width}, type);
+  const ForwardArgs<T> args{call.problem, call.weights<T>(), call.x.rows<const T>(), call.h0.data<const T>(),
+                            call.c0.data<const T>(), into, h_n.as<T>(), c_n.as<T>(), saved.as<T>()};
   {
     const nb::gil_scoped_release unlocked;
-    forward<T>({call.problem, call.weights<T>(), call.x.rows<const T>(), call.h0.data<const T>(), call.c0.data<const T>(),
-                into, h_n.as<T>(), c_n.as<T>(), saved.as<T>()});
+    forward<T>(args);
   }
   return nb::make_tuple(made.tensor, h_n.tensor, c_n.tensor, saved.tensor);
 }
@@ -329,7 +342,7 @@ nb::tuple backward_of(const Call& call, nb::handle output_, nb::handle saved_, n
       throw std::runtime_error(std::string(name) + " has come back as " + given->dtype() + ", and was saved as " + call.x.dtype());
   const Given grad_output = laid_out(grad_output_, has_contiguous_rows);
   const Given grad_h_n = laid_out(grad_h_n_, is_contiguous), grad_c_n = laid_out(grad_c_n_, is_contiguous);
-  const Given delta = read(delta_), taps = read(taps_);
+  const Given delta = written("delta", delta_, has_contiguous_rows), taps = written("taps", taps_, is_contiguous);
   call.expect("output", output, call.like_x(p.P));
   call.expect("grad_output", grad_output, call.like_x(p.P));
   call.expect("grad_h_n", grad_h_n, call.state());
@@ -352,13 +365,14 @@ nb::tuple backward_of(const Call& call, nb::handle output_, nb::handle saved_, n
   want(2, call.cell_state());
   const Given* const weights[] = {&call.w_ih, &call.w_hh, &call.b_ih, &call.b_hh, &call.w_hr};
   for (int k = 0; k < 5; ++k) want_like(3 + k, *weights[k]);
+  const BackwardArgs<T> args{
+    p, call.weights<T>(), call.x.rows<const T>(), call.h0.data<const T>(), call.c0.data<const T>(), output.rows<const T>(),
+    saved.data<const T>(), grad_output.rows<const T>(), grad_h_n.data<const T>(), grad_c_n.data<const T>(),
+    {grads[0].as<T>(), p.B * p.I, p.I}, grads[1].as<T>(), grads[2].as<T>(), grads[3].as<T>(), grads[4].as<T>(),
+    grads[5].as<T>(), grads[6].as<T>(), grads[7].as<T>(), delta.rows<T>(), taps.data<double>(), rescale};
   {
     const nb::gil_scoped_release unlocked;
-    backward<T>({p, call.weights<T>(), call.x.rows<const T>(), call.h0.data<const T>(), call.c0.data<const T>(),
-                 output.rows<const T>(), saved.data<const T>(), grad_output.rows<const T>(), grad_h_n.data<const T>(),
-                 grad_c_n.data<const T>(), {grads[0].as<T>(), p.B * p.I, p.I}, grads[1].as<T>(), grads[2].as<T>(),
-                 grads[3].as<T>(), grads[4].as<T>(), grads[5].as<T>(), grads[6].as<T>(), grads[7].as<T>(), delta.rows<T>(),
-                 taps.data<double>(), rescale});
+    backward<T>(args);
   }
   return nb::make_tuple(grads[0].tensor, grads[1].tensor, grads[2].tensor, grads[3].tensor, grads[4].tensor, grads[5].tensor,
                         grads[6].tensor, grads[7].tensor);
@@ -372,23 +386,23 @@ void bind_tensors(nb::module_& m) {
   m.def(
     "forward",
     [](int cell, Tensor x, Tensor h0, Tensor c0, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor w_hr, Tensor lengths,
-       bool packed, bool reverse, const char* keep, int threads, std::uintptr_t profile, Tensor output, bool stacked) {
+       bool packed, bool reverse, const char* keep, int threads, Tensor profile, Tensor output, bool stacked) {
       const Call call(cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, lengths, packed, reverse, keep, threads, profile);
       return (call.f64() ? forward_of<double> : forward_of<float>)(call, output, stacked);
     },
     "cell"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "w_ih"_a, "w_hh"_a, "b_ih"_a.none(), "b_hh"_a.none(), "w_hr"_a.none(),
-    "lengths"_a.none(), "packed"_a, "reverse"_a, "keep"_a, "threads"_a, "profile"_a, "output"_a, "stacked"_a);
+    "lengths"_a.none(), "packed"_a, "reverse"_a, "keep"_a, "threads"_a, "profile"_a.none(), "output"_a, "stacked"_a);
   m.def(
     "backward",
     [](int cell, Tensor x, Tensor h0, Tensor c0, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor w_hr, Tensor lengths,
-       bool packed, bool reverse, const char* keep, int threads, std::uintptr_t profile, Tensor output, Tensor saved,
+       bool packed, bool reverse, const char* keep, int threads, Tensor profile, Tensor output, Tensor saved,
        Tensor grad_output, Tensor grad_h_n, Tensor grad_c_n, const nb::tuple& wanted, Tensor taps, Tensor delta, bool rescale) {
       const Call call(cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, lengths, packed, reverse, keep, threads, profile);
       return (call.f64() ? backward_of<double> : backward_of<float>)(call, output, saved, grad_output, grad_h_n, grad_c_n,
                                                                      wanted, taps, delta, rescale);
     },
     "cell"_a, "x"_a, "h0"_a.none(), "c0"_a.none(), "w_ih"_a, "w_hh"_a, "b_ih"_a.none(), "b_hh"_a.none(), "w_hr"_a.none(),
-    "lengths"_a.none(), "packed"_a, "reverse"_a, "keep"_a, "threads"_a, "profile"_a, "output"_a, "saved"_a.none(),
+    "lengths"_a.none(), "packed"_a, "reverse"_a, "keep"_a, "threads"_a, "profile"_a.none(), "output"_a, "saved"_a.none(),
     "grad_output"_a.none(), "grad_h_n"_a.none(), "grad_c_n"_a.none(), "wanted"_a, "taps"_a.none(), "delta"_a.none(), "rescale"_a);
 }
 

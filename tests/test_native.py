@@ -7,6 +7,7 @@ results and scratch alike, and so is the padding of what goes in: what is not wr
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -418,6 +419,80 @@ def test_lengths_that_cannot_be_are_refused(lengths: tuple[int, ...], packed: bo
         x = torch.zeros(sum(lengths), 3)
     with pytest.raises(ValueError, match=message):
         native.forward(cell, x, h0, c0, weights, Layout(torch.tensor(lengths), packed), keep="gates")
+
+
+def test_tensors_that_do_not_fit_are_refused_by_name() -> None:
+    case = Case(Variant(CELLS["lstm"]), torch.float32, 5, 3, 4, 6)
+    cell, x, h0, c0, weights, layout = arguments(case)
+    output, h_n, _, saved = native.forward(cell, x, h0, c0, weights, layout, keep="gates")
+    assert output is not None
+
+    def forward(x: Tensor = x, h0: Tensor | None = h0, layout: Layout = layout, **changed: Tensor) -> None:
+        native.forward(cell, x, h0, c0, weights._replace(**changed), layout, keep="gates")
+
+    def backward(*grads: Tensor | None, output: Tensor = output, saved: Tensor | None = saved, **options: Tensor) -> None:
+        native.backward(cell, x, h0, c0, weights, layout, output, saved, *grads, **options)
+
+    gone = torch.zeros(3, 4)
+    gone.untyped_storage().resize_(0)
+    some = torch.zeros(2, 2)
+    for call, told in (
+        (lambda: forward(torch.zeros(5, 3)), r"x has shape \[5, 3\], expected 3 axes"),
+        (lambda: forward(x.int()), "x is torch.int32, expected torch.float32 or torch.float64"),
+        (lambda: forward(x.to("meta")), "meta"),
+        (lambda: forward(h0=gone), r"shape \[3, 4\] has no memory"),
+        (lambda: forward(h0=some), r"h0 has shape \[2, 2\] .* expected \[3, 4\] and torch.float32 beside x of shape"),
+        (lambda: forward(w_ih=some), r"w_hh has shape|w_ih has shape \[2, 2\], expected \[4 \* H, "),
+        (lambda: forward(w_hh=weights.w_hh.double()), "w_hh has shape .* and is torch.float64, expected"),
+        (lambda: forward(b_ih=some), r"b_ih has shape \[2, 2\]"),
+        (lambda: forward(w_hr=some[0]), r"w_hr has shape \[2\], expected \[P, H\]"),
+        (lambda: forward(layout=Layout(torch.tensor([5, 5, 5], dtype=torch.int32))), "torch.int32, expected torch.int64"),
+        (lambda: forward(layout=Layout(torch.tensor([5]))), r"lengths has shape \[1\], expected \[3\]"),
+        (lambda: forward(x[0], layout=Layout(torch.tensor([2, 2]), True)), "has 3 rows, and its lengths add up to more"),
+        (lambda: forward(x[0], layout=Layout(torch.tensor([1, 1]), True)), "has 3 rows, and its lengths add up to 2"),
+        (lambda: forward(x[0], layout=Layout(None, True)), "lengths of at least one sequence"),
+        (lambda: backward(None, h_n, None, saved=None), "another keep than 'gates'"),
+        (lambda: backward(None, h_n, None, output=output.double()), "output has come back as torch.float64"),
+        (lambda: backward(some, None, None), r"grad_output has shape \[2, 2\]"),
+        (lambda: backward(None, some, None), r"grad_h_n has shape \[2, 2\]"),
+        (lambda: backward(None, None, some), r"grad_c_n has shape \[2, 2\]"),
+        (lambda: backward(None, h_n, None, delta=some), r"delta has shape \[2, 2\]"),
+        (lambda: backward(None, h_n, None, delta=torch.zeros(5, 4, 3).mT), "delta does not lie row by row"),
+        (lambda: backward(None, h_n, None, taps=torch.zeros(6, 3, 5, dtype=torch.float64).mT), "taps does not lie"),
+        (lambda: backward(None, h_n, None, taps=some), r"taps have shape \[2, 2\] .* expected \[6, 5, 3\] and torch.float64"),
+    ):
+        with pytest.raises(RuntimeError, match=told):
+            call()
+
+
+def test_packed_rows_that_do_not_add_up_are_refused_with_checkpoints_too() -> None:
+    gru, lengths = torch.nn.GRU(3, 4), torch.tensor([2, 2])
+    w_ih, w_hh = gru.weight_ih_l0.detach(), gru.weight_hh_l0.detach()
+    for keep in ("gates", "checkpoints"):  # whose segments would fit, one by one
+        with pytest.raises(RuntimeError, match="packed x has 6 rows, and its lengths add up to"):
+            torch.ops.throughtime.layer(
+                torch.zeros(6, 3), None, None, w_ih, w_hh, None, None, None, lengths, "gru", True, False, keep, 0
+            )
+
+
+def test_tensors_may_lie_in_any_way() -> None:
+    case = Case(Variant(CELLS["lstm"]), torch.float32, 5, 3, 4, 6)
+    cell, x, h0, c0, weights, layout = arguments(case)
+    expected = native.forward(cell, x, h0, c0, weights, layout, keep="gates")
+
+    def negated(tensor: Tensor) -> Tensor:  # a view that says of itself that its numbers are those with the other sign
+        view = torch.imag(torch.complex(torch.zeros_like(tensor), -tensor).conj())
+        assert view.is_neg()
+        return view
+
+    def strided(tensor: Tensor) -> Tensor:
+        return torch.stack((tensor, torch.full_like(tensor, math.nan)), -1)[..., 0]
+
+    for laid in (negated, strided):
+        others = LayerWeights(*(None if weight is None else laid(weight) for weight in weights))
+        found = native.forward(cell, laid(x), laid(h0), laid(c0), others, layout, keep="gates")
+        for value, same in zip(expected, found, strict=True):
+            assert torch.equal(value, same)
 
 
 @pytest.mark.parametrize("variant", TIED, ids=str)

@@ -22,12 +22,12 @@ FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-
 TESTS = [f"tests/test_{name}.py" for name in ("native", "bounds", "keep", "ragged", "autograd", "flow", "reference")]
 
 TOO_SHORT = """
-import torch, throughtime as tt
-from throughtime.ops import native
-gru = tt.nn.GRU(3, 16)
-weights = native.LayerWeights(*(p.detach() for p in gru.parameters()), None)
-x = torch.zeros(4, 2, 3)
-native.forward(gru.cell, x, None, None, weights, native.Layout(), keep="nothing", output=torch.empty(4, 2, 16)[:3].clone())
+import torch
+from throughtime import _native
+T, B, I, H, gru = 4, 2, 3, 16, 4
+w_ih, w_hh, x, h_n, short = (torch.zeros(n) for n in (3 * H * I, 3 * H * H, T * B * I, B * H, (T - 1) * B * H))
+_native.forward_f32(gru, T, B, I, H, H, 0, False, False, False, 1, False, 0, w_ih.data_ptr(), w_hh.data_ptr(), 0, 0, 0,
+                    x.data_ptr(), B * I, I, 0, 0, short.data_ptr(), B * H, H, h_n.data_ptr(), 0, 0)
 """
 
 

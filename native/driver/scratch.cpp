@@ -58,9 +58,10 @@ void* take_block(std::size_t bytes) {
   std::unique_lock<std::mutex> lock(all.mutex, std::try_to_lock);
   if (bytes >= small && lock.owns_lock()) {
     std::size_t best = all.blocks.size();
-    for (std::size_t i = 0; i < all.blocks.size(); ++i) {
+    for (std::size_t i = all.blocks.size(); i-- > 0;) {  // the warmest first
       const std::size_t there = all.blocks[i]->bytes;
-      if (there >= bytes && there <= 2 * bytes && (best == all.blocks.size() || there <= all.blocks[best]->bytes)) best = i;
+      if (there >= bytes && there <= 2 * bytes && (best == all.blocks.size() || there < all.blocks[best]->bytes)) best = i;
+      if (there == bytes) break;
     }
     if (best < all.blocks.size()) {
       Header* block = all.blocks[best];

@@ -86,13 +86,13 @@ template <int CHAINS, int APART, class Chain> TT_INLINE auto sum_of_chains(const
 // are spread from the register: first 128 bits, then one element of them.
 template <class T, int NV, int CHAINS>
 TT_INLINE void single(const Product<T>& p, const T* b, T* c, Index valid) {
-  constexpr int L = lanes<T>, width = NV * L, Q = 16 / int(sizeof(T));
+  constexpr int L = lanes<T>, width = NV * L, Q = 16 / int(sizeof(T)), block = CHAINS > L ? CHAINS : L;
   Vector<T> acc[CHAINS][NV];
 #pragma GCC unroll 8
   for (int s = 0; s < CHAINS; ++s)
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) acc[s][j] = Vector<T>{};
-  const Index whole = p.depth / L * L;
+  const Index whole = p.depth / block * block;
   for (Index i = 0; i < p.segments; ++i) {
     const Index g = p.backwards ? p.segments - 1 - i : i;
     const T* a = p.a[0] + g * p.a_segment;
@@ -101,16 +101,19 @@ TT_INLINE void single(const Product<T>& p, const T* b, T* c, Index valid) {
 #pragma GCC unroll 4
       for (int j = 0; j < NV; ++j) acc[chain][j] += value * load(row + j * L);
     };
-    for (Index done = 0; done < whole; done += L) {
-      const Index k = p.backwards ? whole - L - done : done;
-      const Vector<T> values = load(a + k);
-      const T* const row = rows + k * width;
+    for (Index done = 0; done < whole; done += block) {
+      const Index first = p.backwards ? whole - block - done : done;
 #pragma GCC unroll 4
-      for (int q = 0; q < L / Q; ++q) {
-        const Vector<T> some = pick<T>(values, values, [&](int j) { return q * Q + j % Q; });
+      for (int k = 0; k < block; k += L) {
+        const Vector<T> values = load(a + first + k);
 #pragma GCC unroll 4
-        for (int s = 0; s < Q; ++s)
-          add(pick<T>(some, some, [&](int j) { return j / Q * Q + s; }), row + (q * Q + s) * width, (q * Q + s) % CHAINS);
+        for (int q = 0; q < L; q += Q) {
+          const Vector<T> some = pick<T>(values, values, [&](int j) { return q + j % Q; });
+#pragma GCC unroll 4
+          for (int s = 0; s < Q; ++s)
+            add(pick<T>(some, some, [&](int j) { return j / Q * Q + s; }), rows + (first + k + q + s) * width,
+                (k + q + s) % CHAINS);
+        }
       }
     }
     for (Index k = whole; k < p.depth; ++k) add(splat(a[k]), rows + k * width, 0);

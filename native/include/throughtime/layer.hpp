@@ -6,7 +6,7 @@
 // Nothing here knows of PyTorch or Python. Every pointer is borrowed for the length of the call. Inputs may alias each
 // other; no output may alias anything. Memory need not be aligned beyond its element type. The functions throw
 // std::invalid_argument for what a caller can get wrong about lengths, std::bad_alloc when scratch cannot be had, and
-// nothing else. Sizes and pointers are checked by the caller (ops/ and runtime/ in Python).
+// nothing else. Sizes and pointers are checked by the caller (tensors.cpp, and runtime/ in Python).
 //
 // The same bits come out for any number of threads, and with or without taps.
 #pragma once

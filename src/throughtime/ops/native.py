@@ -38,7 +38,7 @@ def _warned(problem: str, remedy: str) -> str:
     warnings.warn(
         f"{problem}; everything works through torch's own operators, more slowly. {remedy} mends it.",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
     return problem
 
@@ -330,8 +330,7 @@ def _shared(
 ) -> tuple[Any, ...]:
     """The arguments that forward and backward share."""
     return (
-        _CODE[cell.name], x, h0, c0, *weights, layout.lengths, layout.packed, layout.reverse, keep, get_num_threads(),
-        0 if _profile is None else _profile.data_ptr(),
+        _CODE[cell.name], x, h0, c0, *weights, layout.lengths, layout.packed, layout.reverse, keep, get_num_threads(), _profile
     )  # fmt: skip
 
 
@@ -342,8 +341,16 @@ def saved_width(cell: Cell, hidden_size: int, f64: bool, keep: Keep = "gates") -
 
 
 def steps_and_batch(x: Tensor, layout: Layout) -> tuple[int, int]:
-    """T and B."""
-    if layout.packed:
-        assert layout.lengths is not None
-        return int(layout.lengths[0]), layout.lengths.shape[0]
-    return x.shape[0], x.shape[1]
+    """T and B, with the axes of x and the lengths checked (but for the values of padded ones, which the kernels check)."""
+    lengths = layout.lengths
+    if not layout.packed:
+        if x.dim() != 3:
+            raise RuntimeError(f"x has shape {list(x.shape)}, expected 3 axes [T, B, I]")
+        if lengths is not None and lengths.shape != x.shape[1:2]:
+            raise RuntimeError(f"lengths has shape {list(lengths.shape)}, expected {[x.shape[1]]}")
+        return x.shape[0], x.shape[1]
+    if x.dim() != 2 or lengths is None or lengths.dim() != 1 or len(lengths) == 0:
+        raise RuntimeError(f"packed x has shape {list(x.shape)}, expected 2 axes [N, I], and lengths of at least one sequence")
+    if int(lengths.sum()) != x.shape[0]:
+        raise RuntimeError(f"packed x has {x.shape[0]} rows, and its lengths add up to {int(lengths.sum())}")
+    return int(lengths[0]), lengths.shape[0]
