@@ -383,6 +383,9 @@ nb::tuple backward_of(const Call& call, nb::handle output_, nb::handle saved_, n
 void bind_tensors(nb::module_& m) {
   using Tensor = nb::handle;
   m.def("use_tensors", &use_tensors);
+  m.def("empty_taps", [](int cell, Index T, Index B) {
+    return make({tap_count(CellKind(cell)), T, B}, nb::dtype<double>()).tensor;
+  });
   m.def(
     "forward",
     [](int cell, Tensor x, Tensor h0, Tensor c0, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor w_hr, Tensor lengths,

@@ -296,16 +296,15 @@ def _measure(
     """What a listener wants to know, and the gradients."""
     x, _, _, w_ih, w_hh, _, _, w_hr = tensors
     assert x is not None and w_ih is not None and w_hh is not None
-    T, B = native.steps_and_batch(x, layout)
+    squared_norms = native.empty_taps(cell, x, layout)
     P = w_hh.shape[-1] if w_hr is None else w_hr.shape[0]
-    squared_norms = torch.empty(len(cell.taps), T, B, dtype=torch.float64, device="cpu")
     delta = x.new_empty((*x.shape[:-1], P)) if wish.delta else None
     gradients = back(grads, wanted, taps=squared_norms, delta=delta)
     probe = None
     if wish.probe:
         # One more way back, from a unit gradient at each true end, without weight gradients.
-        probe = torch.empty_like(squared_norms)
-        seeds = probe_seed(cell, B, P, w_ih.shape[-2] // len(cell.gates))
+        probe = native.empty_taps(cell, x, layout)
+        seeds = probe_seed(cell, probe.shape[-1], P, w_ih.shape[-2] // len(cell.gates))
         unit = (None, *(None if seed is None else seed.to(x.dtype) for seed in seeds))
         back(unit, (False,) * 8, taps=probe, rescale=True)
     return taps.Measurement(cell, squared_norms, probe, layout.lengths, layout.reverse, delta), gradients

@@ -325,6 +325,11 @@ def backward(
     )  # fmt: skip
 
 
+def empty_taps(cell: Cell, x: Tensor, layout: Layout) -> Tensor:
+    """Room for the taps of :func:`backward`; ``torch.empty`` takes up to 5 microseconds, and page faults where it is large."""
+    return _native.empty_taps(_CODE[cell.name], *steps_and_batch(x, layout))  # type: ignore[no-any-return]
+
+
 def _shared(
     cell: Cell, x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: LayerWeights, layout: Layout, keep: Keep
 ) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -25,8 +25,7 @@ SILENT = 0
 """The tap of a layer that nobody can listen to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
+class Measurement(NamedTuple):
     """What one backward pass through one layer and direction let be seen. Everything is float64 on the CPU.
 
     Attributes:
