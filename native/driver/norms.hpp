@@ -14,7 +14,9 @@ template <class T> class Norms {
   // taps: null, where nobody wants them.
   Norms(const Kernels<T>& kernels, const Problem& problem, const Sequences& sequences, const Deal& deal, double* taps)
       : kernels_(kernels), p_(problem), sequences_(sequences), deal_(deal), taps_(taps) {
-    if (taps) std::fill_n(taps, tap_count(p_.cell) * p_.T * p_.B, std::numeric_limits<double>::quiet_NaN());
+    // Only where some are not measured: a cache line filled here must come over to the core that measures.
+    if (taps && (!sequences.full() || problem.untied))
+      std::fill_n(taps, tap_count(p_.cell) * p_.T * p_.B, std::numeric_limits<double>::quiet_NaN());
   }
 
   bool wanted() const { return taps_; }
