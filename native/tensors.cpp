@@ -1,5 +1,6 @@
 // The two operators on PyTorch's tensors, which are read, checked and made here, through DLPack's table of C functions: nothing
-// is linked to PyTorch, and a tensor is looked at in 20 ns, where Python takes 500 to ask for its sizes, strides and address.
+// is linked to PyTorch. (A call of one step takes 3.6 us forward and 6.3 back; it was 10 and 18 when Python asked every tensor
+// for its sizes, strides and address.)
 #include "tensors.hpp"
 
 #include <nanobind/ndarray.h>
