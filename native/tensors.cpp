@@ -194,6 +194,7 @@ Made make(const Shape& shape, const nb::dlpack::dtype& type) {
 
 // ---- the operators ----------------------------------------------------------------------------------------------------
 
+// As in cells.py.
 constexpr const char* names[cell_count] = {"rnn_tanh", "rnn_relu", "rnn_sigmoid", "rnn_identity", "gru", "lstm"};
 
 // The arguments that forward and backward share, checked; keeps alive the contiguous copies made for the kernels.

@@ -314,7 +314,7 @@ def test_processes_give_what_is_right_and_their_times(name: str, tmp_path: Path)
             if name == OURS:
                 assert 0.5 < worker.cost(TAPPED, BOTH) < worker.cost(PROBED, BOTH)
                 assert 0.8 < worker.cost(BOTH, BOTH) < 1.25
-                if case.lengths is not None:
+                if case.lengths is not None:  # of so few steps, what lengths cost in Python outweighs what they save
                     assert 0.1 < worker.cost(FULL, BOTH) < 10 > worker.cost(FULL_INFERENCE, INFERENCE) > 0.1
 
 

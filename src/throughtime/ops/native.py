@@ -346,7 +346,10 @@ def saved_width(cell: Cell, hidden_size: int, f64: bool, keep: Keep = "gates") -
 
 
 def steps_and_batch(x: Tensor, layout: Layout) -> tuple[int, int]:
-    """T and B, with the axes of x and the lengths checked (but for the values of padded ones, which the kernels check)."""
+    """T and B, with the axes of x and the lengths checked (but for the values of padded ones, which the kernels check).
+
+    For what runs before a kernel sees them, or where there is none; a call of the kernels checks its own (native/tensors.cpp).
+    """
     lengths = layout.lengths
     if not layout.packed:
         if x.dim() != 3:
